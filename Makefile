@@ -1,0 +1,56 @@
+# Everything here needs Python 3.11 or later, make and a network to PyPI, nothing else.
+PYTHON ?= python3
+MODEL ?= training/models/house_prices.py
+ARTIFACT ?= artifact
+BIN := .venv/bin
+LOCKED := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
+
+.DEFAULT_GOAL := help
+.PHONY: help install train serve test format lint types check lock docs clean
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/installed ## Build .venv from the lock file
+
+.venv/installed: requirements/dev.txt
+	$(PYTHON) -m venv .venv
+	$(LOCKED) -r requirements/dev.txt
+	@touch $@
+
+train: install ## Train MODEL and bake it into ARTIFACT
+	$(BIN)/python -m training bake $(MODEL) --output $(ARTIFACT)
+
+serve: train ## Train, bake and serve MODEL on port 8080
+	BAKEHOUSE_ARTIFACT=$(ARTIFACT) exec $(BIN)/python -m service
+
+test: install ## Run every test that needs no container engine and no cluster
+	$(BIN)/pytest --numprocesses 2 --dist worksteal
+
+format: install ## Format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: install ## Check format, lint and workflows
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
+	$(BIN)/zizmor --offline --quiet .github/workflows
+
+types: install ## Check types
+	$(BIN)/mypy
+
+check: lint types test ## Run all that CI runs
+
+lock: install ## Update the lock files to the newest versions that pyproject.toml allows
+	$(COMPILE) --upgrade pyproject.toml --extra frames --extra training --extra dev -o requirements/dev.txt
+	$(COMPILE) --upgrade pyproject.toml --extra training -c requirements/dev.txt -o requirements/training.txt
+	$(COMPILE) --upgrade pyproject.toml --extra frames -c requirements/dev.txt -o requirements/serving-frames.txt
+	$(COMPILE) --upgrade pyproject.toml -c requirements/dev.txt -o requirements/serving.txt
+
+docs: install ## Write the settings table into the README
+	$(BIN)/python -m docs.settings
+
+clean: ## Remove what the other targets made
+	rm -rf .venv $(ARTIFACT) .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* .hypothesis

@@ -1,0 +1,112 @@
+"""create_app: wires model, metrics, logs and errors into one Flask application."""
+
+import sys
+import time
+import traceback
+from http import HTTPStatus
+from pathlib import Path
+
+import orjson
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from service.config import Settings
+from service.errors import ProblemError, problem_body
+from service.lifecycle import Lifecycle
+from service.logs import log_request, request_id
+from service.metrics import Metrics
+from service.model import Model
+from service.views import add_model_routes, add_operations_routes
+
+PROBLEM_JSON = "application/problem+json"
+UNMATCHED = "unmatched"  # the route of requests that no route answers; their paths are the callers' own
+
+
+def create_app(settings: Settings, model: Model, metrics: Metrics, lifecycle: Lifecycle) -> Flask:
+    """Return the API of one model: /predict, /version, /openapi.json, /healthz, /readyz and /metrics."""
+    app = _bare_app()
+    add_operations_routes(app, metrics, lifecycle)
+    add_model_routes(app, settings, model, metrics)
+    _observe(app, model, metrics)
+    return app
+
+
+def create_health_app(metrics: Metrics, lifecycle: Lifecycle) -> Flask:
+    """Return what the health port answers: /healthz, /readyz and /metrics; neither logged nor counted."""
+    app = _bare_app()
+    add_operations_routes(app, metrics, lifecycle)
+    return app
+
+
+def _bare_app() -> Flask:
+    app = Flask("bakehouse", static_folder=None)
+    app.register_error_handler(ProblemError, _answer_problem)
+    app.register_error_handler(HTTPException, _answer_http_exception)
+    app.register_error_handler(Exception, _answer_bug)
+    return app
+
+
+def _observe(app: Flask, model: Model, metrics: Metrics) -> None:
+    """Log and count every request; give it an id, which goes back to the caller."""
+
+    @app.before_request
+    def start() -> None:
+        g.started = time.perf_counter()
+        g.request_id = request_id(request.headers.get)
+        g.rows = 0
+        metrics.in_flight.inc()
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        seconds = time.perf_counter() - g.started
+        route = request.url_rule.rule if request.url_rule else UNMATCHED
+        response.headers["X-Request-ID"] = g.request_id
+        metrics.count_request(route, request.method, response.status_code, seconds)
+        log_request(
+            request_id=g.request_id,
+            route=route,
+            method=request.method if route != UNMATCHED else "",
+            status=response.status_code,
+            duration_seconds=round(seconds, 6),
+            rows=g.rows,
+            model_version=model.artifact.version,
+        )
+        return response
+
+    @app.teardown_request
+    def end(_error: BaseException | None) -> None:
+        metrics.in_flight.dec()
+
+
+def _answer_problem(error: ProblemError) -> Response:
+    body = problem_body(error.status, error.detail, error.faults, g.get("request_id", ""))
+    return Response(orjson.dumps(body), error.status, error.headers, content_type=PROBLEM_JSON)
+
+
+def _answer_http_exception(error: HTTPException) -> Response:
+    """Answer what Flask itself refuses; its own words may repeat the caller's, so they are not used."""
+    status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
+    headers = {}
+    detail = f"{status.phrase}: the API is described at /openapi.json."
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        detail = f"This path takes {headers['Allow']}."
+    return Response(
+        orjson.dumps(problem_body(status, detail, (), g.get("request_id", ""))),
+        status,
+        headers,
+        content_type=PROBLEM_JSON,
+    )
+
+
+def _answer_bug(error: Exception) -> Response:
+    """Answer 500 and write where it happened to standard error; not the message, which may hold the caller's values."""
+    frames = "\n".join(
+        f"  {Path(frame.filename).name}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+    )
+    identifier = g.get("request_id", "")
+    sys.stderr.write(f"Request {identifier} failed with {type(error).__name__}:\n{frames}\n")
+    detail = "The service failed on this request; its log says where."
+    body = problem_body(HTTPStatus.INTERNAL_SERVER_ERROR, detail, (), identifier)
+    return Response(orjson.dumps(body), HTTPStatus.INTERNAL_SERVER_ERROR, content_type=PROBLEM_JSON)

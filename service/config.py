@@ -1,0 +1,155 @@
+"""Every setting: name, default, unit, bounds, help. Read from the environment once, before anything else happens."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+PREFIX = "BAKEHOUSE_"
+AUTO = 0
+
+
+class SettingsError(Exception):
+    """The environment does not describe a service; the message lists every problem."""
+
+
+def _setting(
+    name: str,
+    default: Any,
+    description: str,
+    unit: str = "",
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> Any:
+    about = {"name": name, "help": description, "unit": unit, "at_least": at_least, "at_most": at_most}
+    return field(default=default, metadata=about)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to serve; what is served is in the artifact."""
+
+    artifact: Path = _setting("BAKEHOUSE_ARTIFACT", Path("artifact"), "The artifact to serve.", "directory")
+    host: str = _setting("BAKEHOUSE_HOST", "0.0.0.0", "The address to listen on.")  # noqa: S104 - a pod's own network
+    # Not BAKEHOUSE_PORT: Kubernetes sets that one in pods beside a Service called bakehouse.
+    http_port: int = _setting("BAKEHOUSE_HTTP_PORT", 8080, "The port of the API.", "", 1, 65535)
+    health_port: int = _setting(
+        "BAKEHOUSE_HEALTH_PORT",
+        8081,
+        "The port of /healthz, /readyz and /metrics for probes and scrapes.",
+        "",
+        1,
+        65535,
+    )
+    workers: int = _setting(
+        "WEB_CONCURRENCY", 1, "Serving processes; more pods are better than more than one.", "processes", 1, 64
+    )
+    threads: int = _setting(
+        "BAKEHOUSE_THREADS",
+        AUTO,
+        "Requests that one process works on at a time; 0 for 4 a CPU of the container's limit, at most 32.",
+        "threads",
+        AUTO,
+        1000,
+    )
+    compute_threads: int = _setting(
+        "BAKEHOUSE_COMPUTE_THREADS",
+        1,
+        "Threads of one prediction (OpenMP, BLAS), at most the CPU limit; 0 for the CPU limit over the processes.",
+        "threads",
+        AUTO,
+        1024,
+    )
+    max_connections: int = _setting(
+        "BAKEHOUSE_MAX_CONNECTIONS", 1000, "Connections that one process holds open.", "connections", 10, 100_000
+    )
+    max_body_bytes: int = _setting(
+        "BAKEHOUSE_MAX_BODY_BYTES",
+        8 * 1024**2,  # about 10,000 rows of 40 features
+        "The longest body of a request, as sent and decompressed.",
+        "bytes",
+        100,
+        1024**3,
+    )
+    max_rows: int = _setting("BAKEHOUSE_MAX_ROWS", 10_000, "The most rows of one request.", "rows", 1, 10_000_000)
+    keep_alive_seconds: int = _setting(
+        "BAKEHOUSE_KEEP_ALIVE_SECONDS",
+        75,  # above the 60 s after which most proxies drop an idle connection, so that they close it first
+        "How long an idle connection is kept; keep above the idle timeout of the proxy in front.",
+        "seconds",
+        0,
+        3600,
+    )
+    drain_seconds: float = _setting(
+        "BAKEHOUSE_DRAIN_SECONDS",
+        5,
+        "How long requests are still taken after SIGTERM, not ready and closing connections, before the stop begins; "
+        "keep above the time in which load balancers learn of it.",
+        "seconds",
+        0,
+        600,
+    )
+    graceful_timeout_seconds: int = _setting(
+        "BAKEHOUSE_GRACEFUL_TIMEOUT_SECONDS", 30, "How long requests in flight may take at a stop.", "seconds", 1, 3600
+    )
+    worker_timeout_seconds: int = _setting(
+        "BAKEHOUSE_WORKER_TIMEOUT_SECONDS",
+        60,
+        "How long a process may be stuck, or start, before it is killed and replaced.",
+        "seconds",
+        1,
+        3600,
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Return the settings that these variables describe.
+
+        Raises:
+            SettingsError: If a value is bad or a BAKEHOUSE_ name is unknown; lists all of them at once.
+        """
+        problems = _unknown_names(environ)
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            text = environ.get(item.metadata["name"], "").strip()
+            if text:
+                try:
+                    values[item.name] = _parse(text, item)
+                except ValueError as error:
+                    problems.append(f"{item.metadata['name']} {error}")
+        settings = cls(**values)
+        if settings.http_port == settings.health_port:
+            problems.append("BAKEHOUSE_HEALTH_PORT must differ from BAKEHOUSE_HTTP_PORT")
+        if problems:
+            raise SettingsError("The settings are wrong: " + "; ".join(problems) + ". See python -m service --help.")
+        return settings
+
+
+def _unknown_names(environ: Mapping[str, str]) -> list[str]:
+    known = {item.metadata["name"] for item in fields(Settings)}
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    hint = " (from a Kubernetes Service called bakehouse? set enableServiceLinks: false)"
+    links = ("BAKEHOUSE_PORT", "BAKEHOUSE_SERVICE_")
+    return [f"{name} is no setting{hint if name.startswith(links) else ''}" for name in unknown]
+
+
+def _parse(text: str, item: Any) -> Any:
+    try:
+        value = item.type(text)
+    except ValueError:
+        raise ValueError(f"must be a {'whole number' if item.type is int else 'number'}") from None
+    low, high = item.metadata["at_least"], item.metadata["at_most"]
+    if low is not None and not low <= value <= high:
+        raise ValueError(f"must be {low} to {high}")
+    return value
+
+
+def settings_table() -> str:
+    """Return the table of all settings as Markdown."""
+    rows = ["| setting | default | unit | bounds | help |", "|---|---|---|---|---|"]
+    for item in fields(Settings):
+        about = item.metadata
+        bounds = "" if about["at_least"] is None else f"{about['at_least']} to {about['at_most']}"
+        rows.append(f"| `{about['name']}` | `{item.default}` | {about['unit']} | {bounds} | {about['help']} |")
+    return "\n".join(rows)

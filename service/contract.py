@@ -1,0 +1,119 @@
+"""The contract: what a model takes and what it answers, derived at bake time and kept in the manifest.
+
+OpenAPI, validation and the conversion of JSON to the estimator's input are all generated from it, so they cannot
+disagree. Plain data: nothing here imports more than the standard library.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Kind = Literal["number", "boolean", "string"]
+
+PREDICT = "predict"  # the output that is answered as y_pred
+PER_CLASS_OUTPUTS = ("predict_proba", "decision_function")
+# scikit-learn's names of what an estimator can answer for a matrix of instances, in the order they are preferred in.
+OUTPUT_METHODS = (PREDICT, *PER_CLASS_OUTPUTS, "transform", "score_samples")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column of the model's input.
+
+    Args:
+        name: The column's name in the training data, or x0, x1, ... where it had none.
+        kind: The JSON type of a cell.
+        dtype: The pandas dtype the estimator is given; float64 for every number.
+        missing: Whether null is accepted.
+        categories: The values seen in training, where the column holds categories.
+        closed: Whether a value outside categories is refused; if not, the estimator handles unknown ones.
+        minimum: The least number seen in training; documented, not enforced.
+        maximum: The greatest number seen in training; documented, not enforced.
+        magnitude: The greatest absolute number the estimator takes, where that is below float64's.
+        unit: The unit of the numbers, in words.
+        description: What the column means, for people.
+    """
+
+    name: str
+    kind: Kind
+    dtype: str
+    missing: bool = False
+    categories: tuple[str | float | bool, ...] | None = None
+    closed: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    magnitude: float | None = None
+    unit: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One thing the model can answer, named as scikit-learn's method.
+
+    Args:
+        name: predict, predict_proba, decision_function, transform or score_samples.
+        kind: The JSON type of a value.
+        columns: The names of the values of one row, where one row's answer is a list; None for one value a row.
+    """
+
+    name: str
+    kind: Literal["number", "integer", "boolean", "string"]
+    columns: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a model takes and answers.
+
+    Args:
+        features: The columns, in the order the estimator takes them.
+        container: What the estimator is given: "frame" for a pandas DataFrame, else the dtype of one matrix
+            of shape (n_samples, n_features): "float64", "bool" or "object".
+        outputs: What can be asked for; the first one is answered when nothing is asked for.
+        classes: The labels of a classifier in the order of its probabilities.
+    """
+
+    features: tuple[Feature, ...]
+    container: str
+    outputs: tuple[Output, ...]
+    classes: tuple[str | float | bool, ...] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the features, in the estimator's order."""
+        return tuple(feature.name for feature in self.features)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the contract as JSON data, without the members that say nothing."""
+        data = asdict(self)
+        data["features"] = [
+            {key: value for key, value in feature.items() if not (value is None or value is False or value == "")}
+            for feature in data["features"]
+        ]
+        return {key: value for key, value in data.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Contract":
+        """Return the contract that to_dict wrote.
+
+        Raises:
+            KeyError, TypeError: If the data were written by something else.
+        """
+        return cls(
+            features=tuple(
+                Feature(**{**item, "categories": _as_tuple(item.get("categories"))}) for item in data["features"]
+            ),
+            container=data["container"],
+            outputs=tuple(Output(**{**item, "columns": _as_tuple(item.get("columns"))}) for item in data["outputs"]),
+            classes=_as_tuple(data.get("classes")),
+        )
+
+
+def answer_member(output: str) -> str:
+    """Return the member of an answer that holds the output of this name."""
+    return "y_pred" if output == PREDICT else output
+
+
+def _as_tuple(value: Any) -> Any:
+    return None if value is None else tuple(value)

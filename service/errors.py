@@ -1,0 +1,110 @@
+"""The errors a client can cause, each with its HTTP status; all become application/problem+json (RFC 9457)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+# How many faults one answer names: enough to mend a batch in a few rounds, little enough to bound the answer.
+MAX_FAULTS = 20
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One place in the request body that is wrong.
+
+    Args:
+        pointer: JSON Pointer (RFC 6901) to the place, such as /X/3/1; never holds names the caller made up.
+        code: What is wrong, one of a fixed set of words.
+        detail: What to do about it; never repeats the caller's values.
+    """
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class ProblemError(Exception):
+    """A request that cannot be answered as it was sent; subclasses name the condition and carry the status."""
+
+    status = HTTPStatus.BAD_REQUEST
+    code = "bad_request"
+
+    def __init__(self, detail: str, faults: Sequence[Fault] = (), headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.faults = tuple(faults)
+        self.headers = dict(headers or {})
+
+    @property
+    def metric_code(self) -> str:
+        """The word under which the error is counted: the first fault's, else the condition's."""
+        return self.faults[0].code if self.faults else self.code
+
+
+class MalformedBodyError(ProblemError):
+    """The body is not what its headers say: no JSON, bad gzip, cut off."""
+
+    code = "invalid_json"
+
+
+class BadEncodingError(MalformedBodyError):
+    """The compressed body cannot be decompressed."""
+
+    code = "invalid_gzip"
+
+
+class IncompleteBodyError(MalformedBodyError):
+    """The client closed its side, or broke the framing, before the body was complete."""
+
+    code = "incomplete_body"
+
+
+class BodyTooLargeError(ProblemError):
+    """The body has more bytes, or more rows, than the settings allow."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    code = "too_large"
+
+
+class UnsupportedMediaTypeError(ProblemError):
+    """The body has a content type, charset or content coding that is not served."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    code = "unsupported_media_type"
+
+
+class ContractError(ProblemError):
+    """The body is JSON that breaks the model's contract."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "contract"
+
+
+class NotReadyError(ProblemError):
+    """The model is not loaded yet, or the server is about to stop."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "not_ready"
+
+
+def contract_error(faults: Sequence[Fault]) -> ContractError:
+    """Return the error for these faults, at least one; the first one gives the sentence."""
+    first = faults[0]
+    where = f"at {first.pointer}: " if first.pointer else ""
+    return ContractError(where + first.detail, faults[:MAX_FAULTS])
+
+
+def problem_body(status: int, detail: str, faults: Sequence[Fault] = (), request_id: str = "") -> dict[str, Any]:
+    """Return the members of a problem document; "error" repeats the detail for Open Inference Protocol clients."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": int(status),
+        "detail": detail,
+        "error": detail,
+        "errors": [{"pointer": fault.pointer, "code": fault.code, "detail": fault.detail} for fault in faults],
+    }
+    if request_id:
+        body["request_id"] = request_id
+    return body

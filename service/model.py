@@ -1,0 +1,137 @@
+"""A loaded model: its estimator's answers, and the proof that they are the ones it gave when it was baked."""
+
+import json
+import math
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.artifact import GOLDEN, Artifact, ArtifactError, verify
+from service.contract import Contract
+from service.errors import Fault, contract_error
+from service.schema import encode_answer, parse_request
+
+if TYPE_CHECKING:
+    from service.schema import Instances
+
+ENGINE = "scikit-learn"
+
+# Golden answers may differ by rounding between processors: a sum of float64 in another order moves the last digits.
+GOLDEN_RELATIVE_TOLERANCE = 1e-6
+GOLDEN_ABSOLUTE_TOLERANCE = 1e-9
+
+# An estimator fitted on a frame says this once for each process that gives it a matrix. The bake compared the two.
+warnings.filterwarnings("ignore", message="X does not have valid feature names", category=UserWarning)
+
+
+class GoldenError(ArtifactError):
+    """The model answers its golden requests differently from when it was baked."""
+
+
+class Model:
+    """A fitted estimator with its contract; safe to use from several threads.
+
+    Args:
+        artifact: Where the model comes from.
+        estimator: The fitted estimator.
+    """
+
+    def __init__(self, artifact: Artifact, estimator: Any) -> None:
+        self.artifact = artifact
+        self._estimator = estimator
+        self.identity = {"name": artifact.name, "version": artifact.version}
+
+    @property
+    def contract(self) -> Contract:
+        """What the model takes and answers."""
+        return self.artifact.contract
+
+    def predict(self, X: "Instances", outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return the outputs by name, each of shape (n_samples,) or (n_samples, n_columns).
+
+        Args:
+            X: Instances as the contract says, of shape (n_samples, n_features).
+            outputs: Names of outputs that the contract offers.
+
+        Raises:
+            ContractError: If the estimator refuses these instances.
+        """
+        try:
+            with np.errstate(all="ignore"):  # what overflows is refused below, by row
+                return {name: as_array(getattr(self._estimator, name)(X)) for name in outputs}
+        except Exception as error:  # noqa: BLE001 - an estimator refuses with whatever its own code raises
+            _log_refusal(error)
+            detail = "the model cannot answer for these rows; the reason is in the service's log"
+            raise contract_error([Fault("/X", "model_refused", detail)]) from None
+
+    def answer(self, body: bytes, max_rows: int) -> tuple[bytes, int]:
+        """Return the JSON answer to a JSON body, and how many rows it holds.
+
+        Raises:
+            ProblemError: If the body cannot be answered; says why.
+        """
+        request = parse_request(body, self.contract, max_rows)
+        answers = self.predict(request.X, request.outputs)
+        return encode_answer(answers, self.contract, self.identity), request.n_samples
+
+
+def as_array(answer: Any) -> NDArray[Any]:
+    """Return an estimator's answer as a dense array of shape (n_samples,) or (n_samples, n_columns)."""
+    dense = answer.toarray() if hasattr(answer, "toarray") else answer
+    return np.asarray(dense)
+
+
+def _log_refusal(error: Exception) -> None:
+    """Write where the estimator failed to standard error; not its message, which may hold the caller's values."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+    sys.stderr.write(f"The estimator refused an instance: {type(error).__name__} at {where}\n")
+
+
+def load_model(directory: Path) -> Model:
+    """Return the model in an artifact, once it was verified, loaded, and gave its golden answers again.
+
+    Raises:
+        ArtifactError: If a digest, the format, a library version or a golden answer does not fit.
+    """
+    artifact = verify(directory)
+    model = Model(artifact, artifact.load_estimator())
+    replay_golden(model)
+    return model
+
+
+def replay_golden(model: Model) -> int:
+    """Send every golden request through the way that client requests take, and return how many there were.
+
+    Raises:
+        GoldenError: If an answer differs; names the first difference.
+    """
+    exchanges = model.artifact.golden()
+    for number, exchange in enumerate(exchanges, start=1):
+        answer, _ = model.answer(json.dumps(exchange["request"]).encode(), max_rows=sys.maxsize)
+        given = json.loads(answer)
+        for member, expected in exchange["response"].items():
+            if difference := _difference(given.get(member), expected, f"/{member}"):
+                raise GoldenError(
+                    f"The model does not give its golden answers: {GOLDEN} line {number}, {difference}: "
+                    "bake it again where it is to be served."
+                )
+    return len(exchanges)
+
+
+def _difference(given: Any, expected: Any, pointer: str) -> str:
+    """Return the first place at which two JSON values differ, or nothing."""
+    if isinstance(expected, list) and isinstance(given, list) and len(given) == len(expected):
+        pairs = enumerate(zip(given, expected, strict=True))
+        return next(filter(None, (_difference(*pair, f"{pointer}/{index}") for index, pair in pairs)), "")
+    if isinstance(expected, float) and isinstance(given, float):
+        same = math.isclose(given, expected, rel_tol=GOLDEN_RELATIVE_TOLERANCE, abs_tol=GOLDEN_ABSOLUTE_TOLERANCE)
+    else:
+        same = type(given) is type(expected) and given == expected
+    return "" if same else f"{pointer} is {given!r} and was {expected!r}"

@@ -1,0 +1,174 @@
+"""The OpenAPI 3.1 document of one model, generated from its contract: names, types, ranges and a real example."""
+
+import json
+from typing import Any
+
+from service import __version__
+from service.artifact import Artifact
+from service.contract import PER_CLASS_OUTPUTS, PREDICT, Contract, Feature, Output, answer_member
+
+PROBLEMS = {
+    400: "The body is no JSON.",
+    413: "The body has too many bytes or rows.",
+    415: "The body has another content type, charset or content coding.",
+    422: "The body is JSON that breaks the contract; errors names the first cells at fault.",
+}
+
+
+def openapi_document(artifact: Artifact, max_rows: int) -> dict[str, Any]:
+    """Return the document.
+
+    Args:
+        artifact: The model.
+        max_rows: The most rows of one request, from the settings.
+    """
+    contract = artifact.contract
+    example = artifact.golden()[0]
+    answer = {**example["response"], "model": {"name": artifact.name, "version": artifact.version}}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": artifact.name,
+            "description": artifact.manifest["description"],
+            "version": artifact.version,
+            "x-service-version": __version__,
+        },
+        "paths": {
+            "/predict": {
+                "post": {
+                    "operationId": "predict",
+                    "summary": "Predict for one or more rows.",
+                    "requestBody": {
+                        "required": True,
+                        "content": _json({"$ref": "#/components/schemas/Request"}, example["request"]),
+                    },
+                    "responses": {
+                        "200": {
+                            "description": "The predictions, one for each row, in the order of the rows.",
+                            "content": _json({"$ref": "#/components/schemas/Answer"}, answer),
+                        },
+                        **{str(status): _problem(text) for status, text in PROBLEMS.items()},
+                    },
+                }
+            },
+            "/healthz": _get("live", "The process answers."),
+            "/readyz": _get("ready", "The model is loaded and traffic is welcome.", {"503": _problem("Not ready.")}),
+            "/version": _get("version", "The service version, and the model's name, version and digest."),
+            "/openapi.json": _get("openapi", "This document."),
+            "/metrics": {
+                "get": {
+                    "operationId": "metrics",
+                    "summary": "Prometheus metrics.",
+                    "responses": {"200": {"description": "All series.", "content": {"text/plain": {}}}},
+                }
+            },
+        },
+        "components": {
+            "schemas": {
+                "Request": _request_schema(contract, max_rows),
+                "Answer": _answer_schema(contract),
+                "Problem": _problem_schema(),
+            }
+        },
+    }
+
+
+def _json(schema: dict[str, Any], example: Any = None) -> dict[str, Any]:
+    return {"application/json": {"schema": schema, **({} if example is None else {"example": example})}}
+
+
+def _get(operation: str, summary: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
+    ok = {"description": summary, "content": _json({"type": "object"})}
+    return {"get": {"operationId": operation, "summary": summary, "responses": {"200": ok, **(more or {})}}}
+
+
+def _problem(description: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": description, "content": {"application/problem+json": {"schema": schema}}}
+
+
+def _request_schema(contract: Contract, max_rows: int) -> dict[str, Any]:
+    cells = [_cell_schema(feature) for feature in contract.features]
+    n_features = len(cells)
+    row = {"type": "array", "prefixItems": cells, "minItems": n_features, "maxItems": n_features}
+    named = {
+        "type": "object",
+        "properties": dict(zip(contract.names, cells, strict=True)),
+        "required": list(contract.names),
+        "additionalProperties": False,
+    }
+    rows = [{"type": "array", "items": items, "minItems": 1, "maxItems": max_rows} for items in (row, named)]
+    offered = [output.name for output in contract.outputs]
+    return {
+        "type": "object",
+        "properties": {
+            "X": {"description": "Rows as lists in the features' order, or as objects by name.", "oneOf": rows},
+            "outputs": {
+                "description": f"What to answer; [{json.dumps(offered[0])}] if left out.",
+                "type": "array",
+                "items": {"enum": offered},
+                "minItems": 1,
+                "uniqueItems": True,
+            },
+        },
+        "required": ["X"],
+        "additionalProperties": False,
+    }
+
+
+def _cell_schema(feature: Feature) -> dict[str, Any]:
+    schema: dict[str, Any] = {
+        "title": feature.name,
+        "type": [feature.kind, "null"] if feature.missing else feature.kind,
+    }
+    about = [feature.description, f"Unit: {feature.unit}." if feature.unit else ""]
+    if feature.minimum is not None:
+        about.append(f"From {feature.minimum:.12g} to {feature.maximum:.12g} in training.")
+    if feature.categories is not None:
+        if feature.closed:
+            schema["enum"] = [*feature.categories, *([None] if feature.missing else [])]
+        else:
+            about.append(f"Known: {', '.join(map(str, feature.categories))}.")
+    if feature.magnitude is not None:
+        schema.update(minimum=-feature.magnitude, maximum=feature.magnitude)
+    if description := " ".join(filter(None, about)):
+        schema["description"] = description
+    return schema
+
+
+def _answer_schema(contract: Contract) -> dict[str, Any]:
+    members = {answer_member(output.name): _output_schema(output) for output in contract.outputs}
+    if contract.classes is not None and any(output.name in PER_CLASS_OUTPUTS for output in contract.outputs):
+        members["classes"] = {"const": list(contract.classes), "description": "The order of values for each class."}
+    members["model"] = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "version": {"type": "string"}},
+        "required": ["name", "version"],
+    }
+    return {"type": "object", "properties": members, "required": ["model"]}
+
+
+def _output_schema(output: Output) -> dict[str, Any]:
+    value: dict[str, Any] = {"type": output.kind}
+    if output.columns is not None:
+        n_columns = len(output.columns)
+        value = {"type": "array", "items": value, "minItems": n_columns, "maxItems": n_columns}
+        value["description"] = f"In this order: {', '.join(output.columns)}."
+    of = "The predictions" if output.name == PREDICT else f"What {output.name} answers"
+    return {"type": "array", "items": value, "description": f"{of}, one for each row."}
+
+
+def _problem_schema() -> dict[str, Any]:
+    text = {"type": "string"}
+    fault = {"type": "object", "properties": {"pointer": text, "code": text, "detail": text}}
+    names = ["type", "title", "detail", "error", "request_id"]
+    return {
+        "type": "object",
+        "description": "RFC 9457 problem details.",
+        "properties": {
+            **dict.fromkeys(names, text),
+            "status": {"type": "integer"},
+            "errors": {"type": "array", "items": {**fault, "required": ["pointer", "code", "detail"]}},
+        },
+        "required": ["type", "title", "status", "detail", "error", "errors"],
+    }

@@ -1,0 +1,351 @@
+"""From the bytes of a request to the estimator's input, and from its answers back to JSON.
+
+The usual body takes the short way: orjson, type checks in C, one conversion per column or matrix. Whatever is unusual
+there (a type that does not fit, a very large number, more colons than members) is decoded again cell by cell, by the
+only code that knows the rules and words the refusals. So the short way never decides that something is wrong.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.contract import PER_CLASS_OUTPUTS, Contract, Feature, answer_member
+from service.errors import MAX_FAULTS, BodyTooLargeError, Fault, MalformedBodyError, contract_error
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Instances = NDArray[Any] | pd.DataFrame
+
+EXACT_INTEGERS = 2**53  # float64 holds every integer up to here
+MAX_INTEGER_DIGITS = 400  # longer ones are beyond float64, and int() of very long text is slow
+MAX_NAMES_IN_SENTENCE = 10
+JSON_TYPES = {"number": (int, float), "boolean": (bool,), "string": (str,)}
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """A decoded request.
+
+    Args:
+        X: The estimator's input, of shape (n_samples, n_features).
+        outputs: The names of the outputs to answer, each one of the contract's.
+        n_samples: How many rows there are, at least 1.
+    """
+
+    X: "Instances"
+    outputs: tuple[str, ...]
+    n_samples: int
+
+
+def parse_request(body: bytes, contract: Contract, max_rows: int) -> PredictRequest:
+    """Return what a body such as {"X": [[1500, 3]], "outputs": ["predict"]} asks for.
+
+    Args:
+        body: The bytes of the JSON document, decompressed.
+        contract: What the model takes and answers.
+        max_rows: The most rows that one request may hold.
+
+    Raises:
+        MalformedBodyError: If the body is no JSON, or repeats a name.
+        BodyTooLargeError: If there are more than max_rows rows.
+        ContractError: If the JSON does not fit the contract; names the first cells at fault.
+    """
+    document = _loads(body)
+    rows, outputs = _members(document, contract, max_rows)
+    X = None
+    if not _may_repeat_names(body, document, rows):
+        X = _decode_quickly(rows, contract)
+    if X is None:
+        # The careful reader keeps every digit and refuses repeated names; the first one did neither.
+        document = _loads_carefully(body)
+        rows, outputs = _members(document, contract, max_rows)
+        X = _decode_carefully(rows, contract)
+    return PredictRequest(X, outputs, len(rows))
+
+
+def _loads(body: bytes) -> Any:
+    if not body:
+        raise MalformedBodyError('The body is empty: send JSON such as {"X": [[...]]}.')
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _loads_carefully(body)
+
+
+def _loads_carefully(body: bytes) -> Any:
+    """Return the document with every digit of its integers.
+
+    Raises:
+        MalformedBodyError: If it is no JSON, or an object in it repeats a name.
+    """
+    try:
+        return json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_unique_members,
+            parse_int=_exact_integer,
+            parse_constant=_refuse_constant,
+        )
+    except UnicodeDecodeError as error:
+        raise MalformedBodyError("The body is not UTF-8: send JSON encoded as UTF-8.") from error
+    except RecursionError as error:
+        raise MalformedBodyError('The body is nested too deeply: send {"X": [[...]]}.') from error
+    except ValueError as error:
+        place = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
+        raise MalformedBodyError(f"The body is not valid JSON{place}.") from error
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise MalformedBodyError(
+            "An object in the body repeats a name: send each name once.",
+            [Fault("", "duplicate_name", "an object repeats a name")],
+        )
+    return members
+
+
+def _exact_integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else math.inf
+
+
+def _refuse_constant(name: str) -> None:
+    detail = f"{name} is no JSON number; send null for a missing value, where the model takes one"
+    raise MalformedBodyError(f"The body is not valid JSON: {detail}.", [Fault("", "not_finite", detail)])
+
+
+def _may_repeat_names(body: bytes, document: Mapping[str, Any], rows: Sequence[Any]) -> bool:
+    """Say whether an object may repeat a name; each member costs one colon, and strings can only add more."""
+    n_members = len(document) + sum(len(row) for row in rows if type(row) is dict)
+    return body.count(b":") != n_members
+
+
+def _members(document: Any, contract: Contract, max_rows: int) -> tuple[list[Any], tuple[str, ...]]:
+    """Return the rows, at least one, and the names of the outputs."""
+    if not isinstance(document, dict):
+        raise contract_error([Fault("", "not_an_object", 'the body must be an object such as {"X": [[...]]}')])
+    if unknown := document.keys() - {"X", "outputs"}:
+        detail = f"the body takes the members X and outputs, and has {len(unknown)} more"
+        raise contract_error([Fault("", "unknown_member", detail)])
+    rows = document.get("X")
+    if not isinstance(rows, list):
+        raise contract_error([Fault("/X" if "X" in document else "", "not_rows", "X must be a list of rows")])
+    if not rows:
+        raise contract_error([Fault("/X", "empty", "X must hold at least one row")])
+    if len(rows) > max_rows:
+        raise BodyTooLargeError(
+            f"X has {len(rows)} rows, at most {max_rows} are taken: send several requests.",
+            [Fault("/X", "too_many_rows", f"at most {max_rows} rows")],
+        )
+    return rows, _outputs(document.get("outputs"), contract)
+
+
+def _outputs(wanted: Any, contract: Contract) -> tuple[str, ...]:
+    offered = [output.name for output in contract.outputs]
+    if wanted is None:
+        return (offered[0],)
+    if not isinstance(wanted, list) or not wanted:
+        raise contract_error([Fault("/outputs", "not_outputs", f"outputs must be a list of {', '.join(offered)}")])
+    faults = [
+        Fault(f"/outputs/{index}", "unknown_output", f"this model answers {', '.join(offered)}, each once")
+        for index, name in enumerate(wanted[: 2 * MAX_FAULTS])
+        if name not in offered or name in wanted[:index]
+    ]
+    if faults:
+        raise contract_error(faults)
+    return tuple(wanted)
+
+
+# ---------------------------------------------------------------------------------------------- the short way
+
+
+def _decode_quickly(rows: list[Any], contract: Contract) -> "Instances | None":
+    """Return the estimator's input, or None where anything is unusual."""
+    types = set(map(type, rows))
+    n_features = len(contract.features)
+    if len(types) != 1 or set(map(len, rows)) != {n_features}:
+        return None
+    if types == {list}:
+        columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+    elif types == {dict}:
+        try:
+            columns = [list(map(itemgetter(name), rows)) for name in contract.names]
+        except KeyError:
+            return None
+    else:
+        return None
+    arrays = [_quick_column(column, feature) for column, feature in zip(columns, contract.features, strict=True)]
+    return None if any(array is None for array in arrays) else _assemble(arrays, contract)
+
+
+def _quick_column(cells: Sequence[Any], feature: Feature) -> "NDArray[Any] | list[Any] | None":
+    types = set(map(type, cells))
+    if feature.missing:
+        types.discard(type(None))
+    if not types <= set(JSON_TYPES[feature.kind]):
+        return None
+    if feature.kind != "number":
+        return None if feature.closed and not set(cells) <= {None, *(feature.categories or ())} else list(cells)
+    values = np.array(cells, dtype=np.float64)
+    # False for large values, which the careful way looks at, and true for NaN, which stands for null.
+    usual = not bool((np.abs(values) >= EXACT_INTEGERS).any())
+    return values if usual and not feature.closed else None
+
+
+# ---------------------------------------------------------------------------------------------- cell by cell
+
+
+def _decode_carefully(rows: list[Any], contract: Contract) -> "Instances":
+    """Return the estimator's input.
+
+    Raises:
+        ContractError: If a row or a cell does not fit; names up to MAX_FAULTS of them.
+    """
+    faults: list[Fault] = []
+    checked: list[list[Any]] = []
+    named = isinstance(rows[0], dict)
+    for index, row in enumerate(rows):
+        fault = _row_fault(row, named, f"/X/{index}", contract)
+        if fault:
+            faults.append(fault)
+        else:
+            cells = [row[name] for name in contract.names] if named else row
+            checked.append(cells)
+            keys = map(_escape, contract.names) if named else map(str, range(len(cells)))
+            for key, cell, feature in zip(keys, cells, contract.features, strict=True):
+                if problem := _cell_problem(cell, feature):
+                    faults.append(Fault(f"/X/{index}/{key}", *problem))
+        if len(faults) >= MAX_FAULTS:
+            break
+    if faults:
+        raise contract_error(faults)
+    columns = [
+        np.array(column, dtype=np.float64) if feature.kind == "number" else list(column)
+        for column, feature in zip(zip(*checked, strict=True), contract.features, strict=True)
+    ]
+    return _assemble(columns, contract)
+
+
+def _row_fault(row: Any, named: bool, pointer: str, contract: Contract) -> Fault | None:
+    n_features = len(contract.features)
+    shown = ", ".join(contract.names[:MAX_NAMES_IN_SENTENCE]) + (", ..." if n_features > MAX_NAMES_IN_SENTENCE else "")
+    if not isinstance(row, dict if named else list):
+        detail = f"each row must be {'an object' if named else 'a list'} of {n_features} values: {shown}"
+        return Fault(pointer, "not_a_row", detail)
+    if named:
+        missing = [name for name in contract.names if name not in row]
+        if missing:
+            return Fault(pointer, "missing_feature", f"the row lacks {', '.join(missing[:MAX_NAMES_IN_SENTENCE])}")
+        if len(row) > n_features:
+            return Fault(pointer, "unknown_feature", f"the row has names that are no feature; the features are {shown}")
+    elif len(row) != n_features:
+        return Fault(pointer, "wrong_width", f"the row must have {n_features} values ({shown}), it has {len(row)}")
+    return None
+
+
+def _escape(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")  # RFC 6901
+
+
+def _cell_problem(cell: Any, feature: Feature) -> tuple[str, str] | None:
+    """Return the code and the sentence of what is wrong with a cell, or None."""
+    if cell is None:
+        return None if feature.missing else ("missing_value", f"{feature.name} must not be null")
+    if type(cell) not in JSON_TYPES[feature.kind]:
+        return f"not_a_{feature.kind}", f"{feature.name} must be a {feature.kind}"
+    if feature.kind == "number":
+        return _number_problem(cell, feature)
+    if feature.kind == "string" and not cell.isascii() and not _is_text(cell):
+        return "not_text", f"{feature.name} holds half of a surrogate pair, which is no text"
+    return _category_problem(cell, feature)
+
+
+def _number_problem(cell: int | float, feature: Feature) -> tuple[str, str] | None:
+    limit = feature.magnitude or math.inf
+    try:
+        value = float(cell)
+    except OverflowError:
+        value = math.inf
+    if abs(value) >= math.inf or abs(value) > limit:
+        bound = "float64 holds" if limit == math.inf else f"the model takes, {limit:.6g}"
+        return "out_of_range", f"{feature.name} is larger than {bound}"
+    if value != cell:
+        return "inexact_integer", f"{feature.name} is an integer that float64 cannot hold without losing digits"
+    return _category_problem(value, feature)
+
+
+def _category_problem(cell: Any, feature: Feature) -> tuple[str, str] | None:
+    if not feature.closed or cell in (feature.categories or ()):
+        return None
+    shown = ", ".join(map(str, (feature.categories or ())[:MAX_NAMES_IN_SENTENCE]))
+    return "unknown_category", f"{feature.name} must be one of the {len(feature.categories or ())} known: {shown}"
+
+
+def _is_text(cell: str) -> bool:
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------------------------------------- both ways
+
+
+def _assemble(columns: Sequence[Any], contract: Contract) -> "Instances":
+    """Return what the estimator was fitted on: one matrix, or a frame with the training data's dtypes."""
+    if contract.container != "frame":
+        X = np.empty((len(columns[0]), len(columns)), dtype=contract.container)
+        for index, column in enumerate(columns):
+            X[:, index] = column
+        return X
+    import pandas as pd  # most estimators need no frame, and its import takes longer than all the rest
+
+    return pd.DataFrame(
+        {feature.name: _series(column, feature, pd) for column, feature in zip(columns, contract.features, strict=True)}
+    )
+
+
+def _series(column: Any, feature: Feature, pd: Any) -> Any:
+    if feature.dtype == "category":
+        return pd.Categorical(column, categories=feature.categories)
+    return pd.array(column, dtype=feature.dtype) if feature.kind != "number" else column
+
+
+def encode_answer(answers: Mapping[str, NDArray[Any]], contract: Contract, model: Mapping[str, str]) -> bytes:
+    """Return the JSON body of an answer.
+
+    Args:
+        answers: The outputs by name, each of shape (n_samples,) or (n_samples, n_columns).
+        contract: Where the outputs' members and the classes are taken from.
+        model: What names the model, given back to the client.
+
+    Raises:
+        ContractError: If an answer is not finite, which JSON cannot carry.
+    """
+    body: dict[str, Any] = {}
+    for name, values in answers.items():
+        if values.dtype.kind == "f":
+            _refuse_not_finite(values)
+        body[answer_member(name)] = np.ascontiguousarray(values) if values.dtype.kind in "fiub" else values.tolist()
+    if contract.classes is not None and any(name in PER_CLASS_OUTPUTS for name in answers):
+        body["classes"] = contract.classes
+    return orjson.dumps({**body, "model": model}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _refuse_not_finite(values: NDArray[Any]) -> None:
+    finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    if not finite.all():
+        raise contract_error(
+            [
+                Fault(f"/X/{row}", "no_finite_answer", "the model has no finite answer for this row")
+                for row in np.flatnonzero(~finite)[:MAX_FAULTS]
+            ]
+        )

@@ -1,0 +1,154 @@
+"""Gunicorn, set up for predictions: its options, and what happens in master and serving processes over their lives.
+
+The master verifies the artifact and opens both ports, then forks. A serving process answers on the health port at once,
+loads the model and replays its golden requests, and only then takes traffic: nothing of the model's libraries runs
+before the fork, because OpenMP that was used before a fork hangs after it. SIGTERM first drains (not ready, each
+answer closes its connection, everything still served), and stops only after that.
+"""
+
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+
+from service import health
+from service.app import create_app, create_health_app
+from service.artifact import Artifact, ArtifactError
+from service.config import Settings, SettingsError
+from service.cpu import request_threads
+from service.lifecycle import Lifecycle
+from service.metrics import Metrics, forget_gauges, share_series
+from service.model import ENGINE, load_model
+from service.worker import Worker
+
+MEMORY_DIRECTORY = Path("/dev/shm")  # noqa: S108 - heartbeats on a disk can block; this one is memory
+
+
+class Server(BaseApplication):
+    """The Gunicorn application of one artifact.
+
+    Args:
+        settings: How to serve.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.lifecycle = Lifecycle()
+        self.series_directory: Path | None = None
+        try:
+            self.health_listener = health.listen(settings.host, settings.health_port)
+        except OSError as error:
+            message = f"The health port {settings.health_port} cannot be opened ({error.strerror}): set another one."
+            raise SettingsError(message) from error
+        if settings.workers > 1:
+            self.series_directory = Path(tempfile.mkdtemp(prefix="bakehouse-", dir=_memory_directory()))
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Tell Gunicorn its options."""
+        for name, value in self._options().items():
+            self.cfg.set(name, value)
+
+    def _options(self) -> dict[str, Any]:
+        settings = self.settings
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        return {
+            "bind": f"{host}:{settings.http_port}",
+            "worker_class": Worker,
+            "workers": settings.workers,
+            "threads": settings.threads or request_threads(settings.workers),
+            "worker_connections": settings.max_connections,
+            "keepalive": settings.keep_alive_seconds,
+            "graceful_timeout": settings.graceful_timeout_seconds,
+            "timeout": settings.worker_timeout_seconds,
+            "worker_tmp_dir": _memory_directory(),
+            "control_socket_disable": True,  # it would write into the home directory, which is read-only in a pod
+            "proc_name": "bakehouse",
+            "when_ready": self.when_ready,
+            "pre_fork": self.pre_fork,
+            "post_fork": self.post_fork,
+            "pre_request": self.pre_request,
+            "child_exit": self.child_exit,
+            "on_exit": self.on_exit,
+        }
+
+    # In the master ------------------------------------------------------------------------------------------
+
+    def when_ready(self, arbiter: Arbiter) -> None:
+        """Make SIGTERM begin with a drain."""
+        stop = arbiter.handle_term
+
+        def drain_then_stop() -> None:
+            seconds = self.settings.drain_seconds
+            if self.lifecycle.draining or not seconds:
+                stop()
+            self.lifecycle.begin_drain()
+            arbiter.log.info("Draining for %s s: not ready, closing connections, still serving", seconds)
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+
+        arbiter.handle_term = drain_then_stop
+        signal.signal(signal.SIGALRM, lambda *_: arbiter.signal(signal.SIGTERM, None))
+
+    def pre_fork(self, arbiter: Arbiter, worker: Worker) -> None:
+        """Give a new process the first slot that no other has."""
+        taken = {other.slot for other in arbiter.WORKERS.values()}
+        worker.slot = next(slot for slot in range(1, len(taken) + 2) if slot not in taken)
+
+    def child_exit(self, _arbiter: Arbiter, worker: Worker) -> None:
+        """Forget what an ended process said of the moment."""
+        if self.series_directory:
+            forget_gauges(self.series_directory, worker.slot)
+
+    def on_exit(self, _arbiter: Arbiter) -> None:
+        """Clean up."""
+        if self.series_directory:
+            shutil.rmtree(self.series_directory, ignore_errors=True)
+
+    # In a serving process -----------------------------------------------------------------------------------
+
+    def post_fork(self, arbiter: Arbiter, worker: Worker) -> None:
+        """Answer probes from now on: live, and not ready while the model is being loaded."""
+        if self.series_directory:
+            share_series(self.series_directory, worker.slot)
+        self.metrics = Metrics(arbiter.pid, self.series_directory)
+        health.serve_in_background(self.health_listener, create_health_app(self.metrics, self.lifecycle))
+
+    def load(self) -> Any:
+        """Return the WSGI application; called by Gunicorn in each serving process."""
+        started = time.perf_counter()
+        try:
+            model = load_model(self.settings.artifact)
+        except ArtifactError as error:
+            sys.stderr.write(f"{error}\n")
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)  # the master ends with the same code instead of trying again for ever
+        artifact = model.artifact
+        seconds = time.perf_counter() - started
+        self.metrics.model_loaded(artifact.name, artifact.version, artifact.digest, ENGINE, seconds)
+        app = create_app(self.settings, model, self.metrics, self.lifecycle)
+        self.lifecycle.loaded = True
+        sys.stderr.write(_welcome(artifact, self.settings.http_port))
+        return app
+
+    def pre_request(self, _worker: Worker, request: Any) -> None:
+        """Close connections while draining; an application cannot, Gunicorn strips its Connection header."""
+        if self.lifecycle.draining:
+            request.force_close()
+
+
+def _memory_directory() -> str | None:
+    return str(MEMORY_DIRECTORY) if MEMORY_DIRECTORY.is_dir() else None
+
+
+def _welcome(artifact: Artifact, port: int) -> str:
+    body = json.dumps(artifact.golden()[0]["request"])
+    return (
+        f"{artifact.name} {artifact.version} is ready. Try:\n"
+        f"  curl -s localhost:{port}/predict -H 'Content-Type: application/json' -d '{body}'\n"
+    )

@@ -1,0 +1,48 @@
+"""Gunicorn's threaded worker, answering broken HTTP as the API answers everything else, and repeating none of it."""
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from gunicorn.http import errors
+from gunicorn.workers.gthread import ThreadWorker
+
+from service.app import PROBLEM_JSON, UNMATCHED
+from service.errors import problem_body
+from service.logs import log_request
+
+STATUS_OF_ERROR = {
+    errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+    errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
+}
+
+
+class Worker(ThreadWorker):
+    """One serving process; its slot is its place among them, taken over by whoever replaces it."""
+
+    slot = 1
+
+    def handle_error(self, _req: Any, client: Any, _addr: Any, exc: Exception) -> None:
+        """Answer a request that could not be parsed; Gunicorn's own answer repeats what the client sent."""
+        if isinstance(exc, (errors.ParseException, OSError)):
+            status = STATUS_OF_ERROR.get(type(exc), HTTPStatus.BAD_REQUEST)
+            detail = f"{status.phrase}: this is no HTTP request that can be served ({type(exc).__name__})."
+        else:
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            detail = "The service failed on this request; its log says where."
+            self.log.error("The worker failed on a request with %s", type(exc).__name__)
+        self.app.metrics.count_request(UNMATCHED, "other", status, 0.0)
+        log_request(
+            route=UNMATCHED, method="", status=int(status), duration_seconds=0.0, rows=0, error=type(exc).__name__
+        )
+        body = orjson.dumps(problem_body(status, detail))
+        head = (
+            f"HTTP/1.1 {int(status)} {status.phrase}\r\nConnection: close\r\n"
+            f"Content-Type: {PROBLEM_JSON}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        try:
+            client.sendall(head.encode() + body)
+        except OSError:
+            self.log.debug("The client of a broken request is gone.")

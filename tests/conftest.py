@@ -1,0 +1,87 @@
+"""Real parts for the tests: baked artifacts, loaded models, a Flask client and running servers."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from service.app import create_app
+from service.config import Settings
+from service.lifecycle import Lifecycle
+from service.metrics import Metrics
+from service.model import Model, load_model
+from tests.support.server import RunningServer
+from training.__main__ import main as training
+
+ROOT = Path(__file__).parents[1]
+MODELS = ("house_prices", "breast_cancer", "digits", "penguins")
+
+ArtifactOf = Callable[[str], Path]
+
+
+@pytest.fixture(autouse=True)
+def _same_environment() -> Iterator[None]:
+    """Fail a test that leaves a changed environment behind; the next one would start from it."""
+    before = dict(os.environ)
+    yield
+    after = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    before.pop("PYTEST_CURRENT_TEST", None)
+    os.environ.clear()
+    os.environ.update(before)
+    assert after == before
+
+
+@pytest.fixture(scope="session")
+def artifact_of(tmp_path_factory: pytest.TempPathFactory) -> ArtifactOf:
+    """Return a function that gives the artifact of a shipped model, baked once; not to be changed, only copied."""
+    directory = tmp_path_factory.mktemp("artifacts")
+
+    def bake_once(name: str) -> Path:
+        output = directory / name
+        if not output.exists():
+            assert training(["bake", str(ROOT / f"training/models/{name}.py"), "--output", str(output)]) == 0
+        return output
+
+    return bake_once
+
+
+@pytest.fixture(scope="session")
+def model_of(artifact_of: ArtifactOf) -> Callable[[str], Model]:
+    """Return a function that gives a shipped model, loaded."""
+    return lambda name: load_model(artifact_of(name))
+
+
+@pytest.fixture(scope="session")
+def house_prices(artifact_of: ArtifactOf) -> Path:
+    """Return the artifact of the default model."""
+    return artifact_of("house_prices")
+
+
+@pytest.fixture
+def client_of(model_of: Callable[[str], Model]) -> Callable[..., FlaskClient]:
+    """Return a function that gives a Flask client of a shipped model, with settings by their variables."""
+
+    def make(name: str = "house_prices", **variables: str) -> FlaskClient:
+        lifecycle = Lifecycle()
+        lifecycle.loaded = True
+        app = create_app(Settings.from_env(variables), model_of(name), Metrics(os.getpid()), lifecycle)
+        return app.test_client()
+
+    return make
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., RunningServer]]:
+    """Return a function that starts a real server on free ports; all are stopped after the test."""
+    running: list[RunningServer] = []
+
+    def start(artifact: Path, **variables: str) -> RunningServer:
+        server = RunningServer(artifact, variables)
+        running.append(server)
+        return server.wait_until_ready()
+
+    yield start
+    for server in running:
+        server.kill()

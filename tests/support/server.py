@@ -1,0 +1,104 @@
+"""A real server as a process of its own: python -m service on free ports."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+START_TIMEOUT_SECONDS = 60
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class RunningServer:
+    """A server that was started; its output is kept in files.
+
+    Args:
+        artifact: What to serve.
+        variables: Settings by the names of their variables.
+    """
+
+    def __init__(self, artifact: Path, variables: Mapping[str, str]) -> None:
+        self.port = free_port()
+        self.health_port = free_port()
+        own = {
+            "BAKEHOUSE_ARTIFACT": str(artifact),
+            "BAKEHOUSE_HOST": "127.0.0.1",
+            "BAKEHOUSE_HTTP_PORT": str(self.port),
+            "BAKEHOUSE_HEALTH_PORT": str(self.health_port),
+            "BAKEHOUSE_DRAIN_SECONDS": "0",
+        }
+        directory = Path(tempfile.mkdtemp(prefix="bakehouse-test-"))
+        self._stdout, self._stderr = directory / "stdout", directory / "stderr"
+        with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "service"],
+                cwd=ROOT,
+                env={**os.environ, **own, **variables},
+                stdout=stdout,
+                stderr=stderr,
+            )
+
+    @property
+    def url(self) -> str:
+        """The address of the API."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def health_url(self) -> str:
+        """The address of the health port."""
+        return f"http://127.0.0.1:{self.health_port}"
+
+    @property
+    def output(self) -> str:
+        """What the server wrote to standard output so far."""
+        return self._stdout.read_text()
+
+    @property
+    def errors(self) -> str:
+        """What the server wrote to standard error so far."""
+        return self._stderr.read_text()
+
+    def wait_until_ready(self) -> "RunningServer":
+        """Return once /readyz on the health port says so.
+
+        Raises:
+            RuntimeError: If the server ends, or takes too long.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the server ended with {self.process.returncode}: {self.errors}")
+            try:
+                with urllib.request.urlopen(f"{self.health_url}/readyz", timeout=5):
+                    return self
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.05)
+        raise RuntimeError(f"the server is not ready: {self.errors}")
+
+    def workers(self) -> list[int]:
+        """Return the process ids of the serving processes."""
+        pid = self.process.pid
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def terminate(self) -> None:
+        """Send SIGTERM, as a container engine does."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the server and its serving processes at once, if they still run."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)  # Gunicorn's quick stop, which also ends the serving processes
+            self.process.wait(timeout=30)

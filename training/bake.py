@@ -1,0 +1,207 @@
+"""From a source to an artifact: fit, evaluate, compare with the bar, derive the contract, prove, write."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+import service
+from service import artifact
+from training.derive import derive_contract
+from training.documents import bill_of_materials, data_digest, model_card, reference_bins
+from training.errors import BakeError
+from training.estimator_file import dump_estimator, force_single_thread, libraries_of
+from training.evaluate import Evaluation, check_bar, evaluate, fit, score_sample, task_of
+from training.golden import golden_lines
+from training.source import Source
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Baked:
+    """What a bake made.
+
+    Args:
+        digest: The artifact's digest.
+        version: The model version.
+        evaluation: The scores.
+    """
+
+    digest: str
+    version: str
+    evaluation: Evaluation
+
+
+def bake(
+    source: Callable[[], Source], output: Path, version: str, seed: int, commit: str | None, report: Report
+) -> Baked:
+    """Write the artifact of a model; nothing is written unless everything holds.
+
+    Args:
+        source: Gives the model; called once the random number generators were seeded.
+        output: The artifact's directory.
+        version: The model version; empty to take it from the digest.
+        seed: For splits, and for estimators without a random_state of their own.
+        commit: The source commit, or None to ask git.
+        report: Is told what is going on.
+
+    Raises:
+        BakeError: If the model cannot be read, fitted or served, or does not clear its bar.
+        ArtifactError: If the output cannot be written, or the service refuses the artifact.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    # The number of BLAS threads changes the order of sums, and so the last bits of a fit.
+    with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="X (does not have valid|has) feature names", category=UserWarning)
+        report("loading")
+        model = source()
+        estimator, evaluation = _fitted(model, seed, report)
+        report("deriving the contract")
+        force_single_thread(estimator)
+        files, manifest = _contents(model, estimator, evaluation, version, seed, commit)
+    report("checking the artifact in a fresh process")
+    digest = artifact.write(output, manifest, files, accept=_check_as_service)
+    return Baked(digest, version or digest[: artifact.SHORT_DIGEST_LENGTH], evaluation)
+
+
+def _fitted(model: Source, seed: int, report: Report) -> tuple[Any, Evaluation]:
+    if model.fitted:
+        return model.estimator, score_sample(model.estimator, model.X, model.y)
+    evaluation = evaluate(model.estimator, model.X, model.y, model.bar, seed, report)
+    check_bar(evaluation, model.bar)
+    report(f"fitting on all {len(model.X)} rows")
+    return fit(model.estimator, model.X, model.y), evaluation
+
+
+def _contents(
+    model: Source, estimator: Any, evaluation: Evaluation, version: str, seed: int, commit: str | None
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the artifact's files and manifest."""
+    target_names = list(map(str, model.y.columns)) if isinstance(model.y, pd.DataFrame) else []
+    contract, frame, asker = derive_contract(estimator, model.X, model.names, model.features, target_names)
+    estimator_bytes, roots = dump_estimator(estimator)
+    manifest = {
+        "name": model.name,
+        "version": version,
+        "description": model.description,
+        "task": task_of(estimator),
+        "estimator": " ".join(repr(estimator).split()),
+        "contract": contract.to_dict(),
+        "scores": {
+            "held_out": evaluation.held_out,
+            "cross_validation": evaluation.cross_validation,
+            "bar": dict(model.bar),
+            "refitted": not model.fitted,
+        },
+        "libraries": libraries_of(roots, contract.container),
+        "source_commit": source_commit(model.path) if commit is None else commit,
+        "data": {
+            "digest": data_digest(frame, model.y),
+            "rows": len(frame),
+            "source": model.data_source,
+            "licence": model.data_licence,
+        },
+        "seed": seed,
+        "created": created(),
+        "engines": [{"name": "scikit-learn", "exact": True}],
+    }
+    reference = reference_bins(contract, frame, asker.answers(frame))
+    model_sha256 = artifact.sha256(estimator_bytes)
+    files = {
+        artifact.MODEL: estimator_bytes,
+        artifact.GOLDEN: golden_lines(contract, frame, asker, model.example),
+        "reference.json": artifact.canonical_json(reference),
+        "MODEL_CARD.md": model_card(manifest).encode(),
+        "bom.cdx.json": artifact.canonical_json(bill_of_materials(manifest, model_sha256)),
+    }
+    return files, manifest
+
+
+def _check_as_service(staging: Path) -> None:
+    """Have the service load the artifact and replay its golden requests, in a process that never saw the training.
+
+    Raises:
+        BakeError: If the service refuses it; says why in the service's words.
+    """
+    home = Path(service.__file__).resolve().parents[1]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("BAKEHOUSE_")}
+    command = [sys.executable, "-m", "service", "check", str(staging.resolve())]
+    done = subprocess.run(command, cwd=home, env=environ, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode != 0:
+        said = " ".join((done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1:])
+        raise BakeError(f"The service refuses the artifact, nothing was written: {said}")
+
+
+def source_commit(path: str) -> str:
+    """Return the commit of a file's repository, with -dirty if anything was changed; empty where there is none."""
+    describe_head = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-C", str(Path(path).resolve().parent), *describe_head]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def created() -> str:
+    """Return the time of SOURCE_DATE_EPOCH (reproducible-builds.org), or nothing: the clock on the wall is no input."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not epoch:
+        return ""
+    if not epoch.isdigit():
+        raise BakeError("SOURCE_DATE_EPOCH must be whole seconds since 1970.")
+    return datetime.fromtimestamp(int(epoch), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def describe(manifest: dict[str, Any], verdict: str, max_features: int | None = None) -> str:
+    """Return what an artifact says of itself, for people; of its features no more than max_features."""
+    features = manifest["contract"]["features"]
+    n_left_out = len(features[max_features:]) if max_features else 0
+    lines = [
+        f"{manifest['name']} {manifest['version']}: {manifest['description']}",
+        f"  digest     {manifest['digest']}",
+        f"  verified   {verdict}",
+        f"  task       {manifest['task']}, {manifest['estimator']}",
+        f"  trained    on {manifest['data']['rows']} rows, source commit {manifest['source_commit'] or 'unknown'}",
+        "  libraries  " + ", ".join(f"{name} {version}" for name, version in manifest["libraries"].items()),
+        f"  features   {len(features)}, given to the estimator as {manifest['contract']['container']}",
+        *(f"    {_feature_line(feature)}" for feature in features[:max_features]),
+        *([f"    and {n_left_out} more"] if n_left_out else []),
+        "  outputs    " + ", ".join(output["name"] for output in manifest["contract"]["outputs"]),
+        *([f"  classes    {json.dumps(manifest['contract']['classes'])}"] if "classes" in manifest["contract"] else []),
+        *_score_lines(manifest["scores"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _feature_line(feature: dict[str, Any]) -> str:
+    parts = [f"{feature['name']}: {feature['kind']}"]
+    if "minimum" in feature:
+        parts.append(f"{feature['minimum']:.6g} to {feature['maximum']:.6g} {feature.get('unit', '')}".strip())
+    if "categories" in feature:
+        parts.append(f"{'only' if feature.get('closed') else 'known'} {json.dumps(feature['categories'])}")
+    if feature.get("missing"):
+        parts.append("null allowed")
+    return ", ".join(parts)
+
+
+def _score_lines(scores: dict[str, Any]) -> list[str]:
+    mean, std = (scores["cross_validation"].get(key, {}) for key in ("mean", "std"))
+    lines = ["  scores     held out, cross-validated mean and deviation, bar"] if scores["held_out"] else []
+    for name, value in scores["held_out"].items():
+        folds = f"{mean[name]:.4g} ± {std[name]:.2g}" if name in mean else "-"
+        lines.append(f"    {name}: {value:.4g}, {folds}, {scores['bar'].get(name, '-')}")
+    return lines

@@ -1,0 +1,331 @@
+"""The contract of a fitted estimator, found by asking it: what it was fitted on, what it takes, what it answers.
+
+Tags and attributes tell what an estimator's class can do; whether this pipeline takes a missing value in this column is
+told by trying. Each question is asked of a real row with one cell, or a group of cells, changed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
+
+from service.contract import OUTPUT_METHODS, PER_CLASS_OUTPUTS, PREDICT, Contract, Feature, Kind, Output
+from training.errors import BakeError
+
+UNKNOWN_CATEGORY = "no such category, surely"
+MAX_DOCUMENTED_CATEGORIES = 100  # a text column with more values than this is no category
+BEYOND_FLOAT32 = 1e39
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+N_COMPARED_ROWS = 1000  # how many rows the ways of giving them to the estimator are compared on
+KIND_OF_OUTPUT = {
+    "f": "number",
+    "i": "integer",
+    "u": "integer",
+    "b": "boolean",
+    "U": "string",
+    "O": "string",
+    "T": "string",
+}
+
+
+class Asker:
+    """A fitted estimator, asked with frames whatever it was fitted on.
+
+    Args:
+        estimator: The fitted estimator.
+        container: What it is given: "frame", or the dtype of a matrix.
+        outputs: The names of its outputs.
+    """
+
+    def __init__(self, estimator: Any, container: str, outputs: Sequence[str]) -> None:
+        self.estimator = estimator
+        self.container = container
+        self.outputs = tuple(outputs)
+
+    def answers(self, frame: pd.DataFrame) -> dict[str, NDArray[Any]]:
+        """Return every output for these instances, by name, each of shape (n_samples,) or (n_samples, n_columns)."""
+        X = frame if self.container == "frame" else frame.to_numpy(dtype=self.container)
+        with np.errstate(all="ignore"):
+            return {name: dense(getattr(self.estimator, name)(X)) for name in self.outputs}
+
+    def takes(self, frame: pd.DataFrame, finite: bool = True) -> bool:
+        """Say whether the estimator answers these instances, with finite numbers if finite is true."""
+        try:
+            answers = self.answers(frame)
+        except Exception:  # noqa: BLE001 - an estimator refuses with whatever its own code raises
+            return False
+        return not finite or all(np.isfinite(values).all() for values in answers.values() if values.dtype.kind == "f")
+
+
+def dense(answer: Any) -> NDArray[Any]:
+    """Return an answer as a dense array."""
+    return np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
+
+
+def as_frame(X: Any, names: Sequence[str]) -> pd.DataFrame:
+    """Return the features as the service will give them: numbers as float64, the rest as they are."""
+    frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X, columns=list(names))
+    numbers = [name for name in names if _kind(frame[name]) == "number" and str(frame[name].dtype) != "category"]
+    objects = [name for name in names if frame[name].dtype == object and name not in numbers]
+    frame = frame.astype(dict.fromkeys(numbers, np.float64))
+    return frame.assign(**{name: frame[name].where(frame[name].notna(), np.nan) for name in objects})
+
+
+def derive_contract(
+    estimator: Any, X: Any, names: Sequence[str], about: Mapping[str, Mapping[str, Any]], target_names: Sequence[str]
+) -> tuple[Contract, pd.DataFrame, Asker]:
+    """Return the contract, the training rows as the service will give them, and a way to ask the estimator.
+
+    Args:
+        estimator: The fitted estimator.
+        X: What it was fitted on, of shape (n_samples, n_features).
+        names: The columns' names.
+        about: What the author says of columns: unit, description, missing, unknown.
+        target_names: The targets' names, for estimators that answer several.
+
+    Raises:
+        BakeError: If the columns cannot be carried by JSON, or the estimator answers nothing that can be served.
+    """
+    frame = as_frame(X, names)
+    asker = _asker(estimator, X, frame)
+    rows = frame.head(3)
+    answers = asker.answers(rows)
+    classes = _classes(estimator)
+    outputs = tuple(_output(name, values, estimator, classes, target_names) for name, values in answers.items())
+    takes_missing = _takers(asker, frame, names, lambda _column: None)
+    takes_unknown = _takers(asker, frame, _of_kind(frame, names, "string"), lambda _column: UNKNOWN_CATEGORY)
+    numbers = _of_kind(frame, names, "number")
+    takes_large = _takers(asker, frame, numbers, lambda _column: BEYOND_FLOAT32, finite=False)
+    takes_float32 = _takers(asker, frame, sorted(set(numbers) - takes_large), lambda _column: FLOAT32_MAX, finite=False)
+    encoded = encoder_categories(estimator, names)
+    takes_unknown |= _takers(
+        asker, frame, [name for name in numbers if name in encoded], lambda column: float(frame[column].max()) + 0.5
+    )
+    features = []
+    for name in names:
+        said = about.get(name, {})
+        column = frame[name]
+        continuous = name in numbers and name not in encoded and column.dtype.kind == "f"
+        categories = encoded.get(name) or _seen_categories(column)
+        _check_said(name, said, name in takes_missing, name in takes_unknown)
+        features.append(
+            Feature(
+                name=name,
+                kind=_kind(column),
+                dtype=str(column.dtype),
+                missing=name in takes_missing and said.get("missing", bool(column.isna().any())),
+                categories=categories,
+                closed=categories is not None and (name not in takes_unknown or said.get("unknown") == "reject"),
+                minimum=float(column.min()) if continuous else None,
+                maximum=float(column.max()) if continuous else None,
+                magnitude=FLOAT32_MAX if name in takes_float32 else None,
+                unit=said.get("unit", ""),
+                description=said.get("description", ""),
+            )
+        )
+    return Contract(tuple(features), asker.container, outputs, classes), frame, asker
+
+
+def _check_said(name: str, said: Mapping[str, Any], takes_missing: bool, takes_unknown: bool) -> None:
+    if said.get("missing") and not takes_missing:
+        raise BakeError(f"FEATURES says that {name} may be missing, but the estimator refuses that: add an imputer.")
+    if said.get("unknown") == "encode" and not takes_unknown:
+        raise BakeError(
+            f"FEATURES says that {name} may hold unknown categories, but the estimator refuses them: "
+            "give its encoder handle_unknown."
+        )
+
+
+def _kind(column: "pd.Series[Any]") -> Kind:
+    """Return the JSON type of a column's cells.
+
+    Raises:
+        BakeError: If JSON has none for it.
+    """
+    dtype = column.cat.categories.dtype if isinstance(column.dtype, pd.CategoricalDtype) else column.dtype
+    if pd.api.types.is_bool_dtype(dtype):
+        return "boolean"
+    if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype):
+        return "number"
+    values = column.dropna()
+    types = set(map(type, values))
+    if types and types <= {str, np.str_}:
+        return "string"
+    if types and types <= {int, float, np.float64, np.int64}:
+        return "number"
+    raise BakeError(
+        f"Column {column.name} has dtype {dtype} with {', '.join(sorted(t.__name__ for t in types)) or 'no'} values: "
+        "make it numbers, text or booleans in load()."
+    )
+
+
+def _of_kind(frame: pd.DataFrame, names: Sequence[str], kind: Kind) -> list[str]:
+    return [name for name in names if _kind(frame[name]) == kind]
+
+
+def _asker(estimator: Any, X: Any, frame: pd.DataFrame) -> Asker:
+    """Return how to ask the estimator: by the simplest container that gives the answers of the training data's own."""
+    rows = X[:N_COMPARED_ROWS]
+    offered = _offered_outputs(estimator, rows)
+    expected = {name: dense(getattr(estimator, name)(rows)) for name in offered}
+    served = frame.head(N_COMPARED_ROWS)
+    for container in _containers(X, frame):
+        asker = Asker(estimator, container, offered)
+        if asker.takes(served, finite=False) and _same(asker.answers(served), expected):
+            return asker
+    raise BakeError(
+        "The estimator answers differently when whole numbers come as float64, as JSON clients send them: "
+        "convert the columns with astype(float) in load()."
+    )
+
+
+def _offered_outputs(estimator: Any, rows: Any) -> list[str]:
+    offered = []
+    for name in OUTPUT_METHODS:
+        if hasattr(estimator, name):
+            try:
+                values = dense(getattr(estimator, name)(rows))
+            except Exception as error:
+                if name == PREDICT:
+                    raise BakeError(
+                        f"The estimator's predict fails on the rows it was given ({type(error).__name__}): "
+                        "they must be such as it was fitted on."
+                    ) from error
+                continue
+            if values.ndim in (1, 2) and values.dtype.kind in KIND_OF_OUTPUT and len(values) == len(rows):
+                offered.append(name)
+    if not offered:
+        raise BakeError(
+            f"The estimator has none of {', '.join(OUTPUT_METHODS)} with one answer a row: nothing to serve."
+        )
+    return offered
+
+
+def _containers(X: Any, frame: pd.DataFrame) -> list[str]:
+    kinds = {_kind(frame[name]) for name in frame.columns}
+    if not isinstance(X, pd.DataFrame):
+        return [{frozenset({"number"}): "float64", frozenset({"boolean"}): "bool"}.get(frozenset(kinds), "object")]
+    categorical = any(isinstance(dtype, pd.CategoricalDtype) for dtype in frame.dtypes)
+    return ["float64", "frame"] if kinds == {"number"} and not categorical else ["frame"]
+
+
+def _same(given: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]]) -> bool:
+    """Say whether answers are equal but for rounding: a matrix in another memory layout is summed in another order."""
+    return all(
+        np.allclose(given[name], values, rtol=1e-9, atol=1e-12, equal_nan=True)
+        if values.dtype.kind == "f"
+        else np.array_equal(given[name], values)
+        for name, values in expected.items()
+    )
+
+
+def _takers(
+    asker: Asker, frame: pd.DataFrame, names: Sequence[str], cell: Callable[[str], Any], finite: bool = True
+) -> set[str]:
+    """Return the columns in which the estimator takes a cell; whole groups are tried first."""
+    if not names:
+        return set()
+    row = frame.head(1).copy()
+    for name in names:
+        row[name] = _cell_like(frame[name], cell(name))
+    if asker.takes(row, finite):
+        return set(names)
+    if len(names) == 1:
+        return set()
+    half = len(names) // 2
+    first, second = (_takers(asker, frame, part, cell, finite) for part in (names[:half], names[half:]))
+    return first | second
+
+
+def _cell_like(column: "pd.Series[Any]", value: Any) -> "pd.Series[Any]":
+    """Return one cell as a column of the same dtype; a boolean column has no room for a missing value."""
+    if value is None and pd.api.types.is_bool_dtype(column.dtype):
+        return pd.Series([None], index=column.index[:1], dtype=object)
+    cell = np.nan if value is None else value
+    return pd.Series([cell], index=column.index[:1]).astype(column.dtype)
+
+
+def _classes(estimator: Any) -> tuple[Any, ...] | None:
+    classes = getattr(estimator, "classes_", None)
+    return tuple(classes.tolist()) if isinstance(classes, np.ndarray) and classes.ndim == 1 else None
+
+
+def _output(
+    name: str, values: NDArray[Any], estimator: Any, classes: tuple[Any, ...] | None, target_names: Sequence[str]
+) -> Output:
+    kind = KIND_OF_OUTPUT[values.dtype.kind]
+    if values.ndim == 1:
+        return Output(name, kind)  # type: ignore[arg-type]
+    n_columns = values.shape[1]
+    columns = tuple(f"{name}{index}" for index in range(n_columns))
+    if name in PER_CLASS_OUTPUTS and classes is not None and len(classes) == n_columns:
+        columns = tuple(map(str, classes))
+    if name == PREDICT and len(target_names) == n_columns:
+        columns = tuple(target_names)
+    if name == "transform":
+        columns = _transformed_names(estimator, columns)
+    return Output(name, kind, columns)  # type: ignore[arg-type]
+
+
+def _transformed_names(estimator: Any, otherwise: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        names = tuple(map(str, estimator.get_feature_names_out()))
+    except Exception:  # noqa: BLE001 - many transformers cannot name their columns, in many ways
+        return otherwise
+    return names if len(names) == len(otherwise) else otherwise
+
+
+def _seen_categories(column: "pd.Series[Any]") -> tuple[Any, ...] | None:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return tuple(column.dtype.categories.tolist())
+    if _kind(column) != "string" or column.nunique() > MAX_DOCUMENTED_CATEGORIES:
+        return None
+    return tuple(sorted(column.dropna().unique().tolist()))
+
+
+def encoder_categories(estimator: Any, names: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Return the categories that the estimator's encoders know, by the name of the input column they are given.
+
+    Follows pipelines and column transformers as far as columns keep their place: through steps that give back as many
+    columns as they take.
+    """
+    if isinstance(estimator, Pipeline):
+        for _, step in estimator.steps:
+            if found := encoder_categories(step, names):
+                return found
+            if getattr(step, "n_features_in_", None) != len(names) or not _keeps_columns(step):
+                return {}
+        return {}
+    if isinstance(estimator, ColumnTransformer):
+        found = {}
+        for _, transformer, columns in estimator.transformers_:
+            if isinstance(transformer, BaseEstimator):
+                found.update(encoder_categories(transformer, _selected(columns, names)))
+        return found
+    known = getattr(estimator, "categories_", None)
+    if not isinstance(known, list) or len(known) != len(names):
+        return {}
+    return {
+        name: tuple(value for value in categories.tolist() if not pd.isna(value))
+        for name, categories in zip(names, known, strict=True)
+    }
+
+
+def _keeps_columns(step: Any) -> bool:
+    try:
+        return bool(len(step.get_feature_names_out()) == step.n_features_in_)
+    except Exception:  # noqa: BLE001 - what cannot name its columns is not followed further
+        return False
+
+
+def _selected(columns: Any, names: Sequence[str]) -> list[str]:
+    """Return the names that a column transformer's selection stands for: names, places, a mask or a slice."""
+    places = pd.Series(list(names), index=list(names))
+    chosen: Any = [columns] if isinstance(columns, str | int) else columns
+    first = (chosen.start or chosen.stop) if isinstance(chosen, slice) else next(iter(chosen), None)
+    return list(places.loc[chosen] if isinstance(first, str) else places.iloc[chosen])

@@ -1,0 +1,145 @@
+"""How good an estimator is on rows it has not seen, and whether that is good enough."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
+from sklearn.utils import get_tags
+
+from training.errors import BakeError, one_line
+
+HELD_OUT_SHARE = 0.25
+N_FOLDS = 5
+SMALL = 5000  # rows; below, one held-out split is a lottery, and five more fits are cheap
+SCORES_OF_TASK = {
+    "regression": ("r2", "neg_mean_absolute_error", "neg_root_mean_squared_error"),
+    "classification": ("accuracy", "balanced_accuracy", "f1_macro"),
+}
+TASK_OF_TYPE = {"regressor": "regression", "classifier": "classification", "clusterer": "clustering"}
+
+Report = Callable[[str], None]
+
+
+@dataclass
+class Evaluation:
+    """The scores of an estimator, by scikit-learn's names; greater is better.
+
+    Args:
+        held_out: On rows that it was not fitted on, or on the sample of an estimator fitted elsewhere.
+        cross_validation: The "mean" and "std" of each score over the folds, where the data are small.
+    """
+
+    held_out: dict[str, float] = field(default_factory=dict)
+    cross_validation: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def task_of(estimator: Any) -> str:
+    """Return regression, classification, clustering, or what scikit-learn calls the estimator's type."""
+    kind = get_tags(estimator).estimator_type
+    return TASK_OF_TYPE.get(kind or "", kind or "transformation")
+
+
+def evaluate(estimator: Any, X: Any, y: Any, bar: Mapping[str, float], seed: int, report: Report) -> Evaluation:
+    """Return the scores of an unfitted estimator.
+
+    Args:
+        estimator: Is cloned for each fit.
+        X: Features, of shape (n_samples, n_features).
+        y: The target, of shape (n_samples,) or (n_samples, n_targets).
+        bar: Further scores to compute, by scikit-learn's names.
+        seed: For the splits.
+        report: Is told what is going on.
+
+    Raises:
+        BakeError: If the estimator cannot be fitted or scored on these data.
+    """
+    task = task_of(estimator)
+    scores = _score_names(task, bar)
+    if y is None or not scores:
+        return Evaluation()
+    classes = np.asarray(y) if task == "classification" and np.ndim(y) == 1 else None
+    rarest = min(np.unique(classes, return_counts=True)[1]) if classes is not None else 0
+    train, test = train_test_split(
+        np.arange(len(X)), test_size=HELD_OUT_SHARE, random_state=seed, stratify=classes if rarest > 1 else None
+    )
+    report(f"fitting on {len(train)} rows, scoring {len(test)} held-out rows")
+    evaluation = Evaluation(_fit_and_score(estimator, X, y, train, test, scores))
+    if len(X) <= SMALL and (classes is None or rarest >= N_FOLDS) and len(X) >= 2 * N_FOLDS:
+        splitter = (KFold if classes is None else StratifiedKFold)(N_FOLDS, shuffle=True, random_state=seed)
+        folds = []
+        for number, (train, test) in enumerate(splitter.split(X, classes), start=1):
+            report(f"cross-validating, fold {number} of {N_FOLDS}")
+            folds.append(_fit_and_score(estimator, X, y, train, test, scores))
+        by_score = {name: [fold[name] for fold in folds] for name in scores}
+        evaluation.cross_validation = {
+            "mean": {name: float(np.mean(values)) for name, values in by_score.items()},
+            "std": {name: float(np.std(values)) for name, values in by_score.items()},
+        }
+    return evaluation
+
+
+def score_sample(estimator: Any, X: Any, y: Any) -> Evaluation:
+    """Return the scores of a fitted estimator on a sample with its true values."""
+    names = _score_names(task_of(estimator), {})
+    return Evaluation({name: _score(name, estimator, X, y) for name in names}) if y is not None else Evaluation()
+
+
+def check_bar(evaluation: Evaluation, bar: Mapping[str, float]) -> None:
+    """Compare the scores with the bar; where cross-validation ran, its mean must clear it as well.
+
+    Raises:
+        BakeError: If a score is under the bar, or was not computed.
+    """
+    means = evaluation.cross_validation.get("mean", {})
+    for name, least in bar.items():
+        for kind, scores in (("held-out", evaluation.held_out), ("cross-validated", means)):
+            if not evaluation.held_out:
+                raise BakeError(f"The bar asks for {name}, but there is no target to score with: give one or drop BAR.")
+            if name in scores and not scores[name] >= least:
+                raise BakeError(
+                    f"The {kind} {name} is {scores[name]:.4g}, under the bar of {least:.4g}: nothing was written; "
+                    "improve the model, or lower BAR if you can live with less."
+                )
+
+
+def _score_names(task: str, bar: Mapping[str, float]) -> list[str]:
+    for name in bar:
+        try:
+            get_scorer(name)
+        except ValueError as error:
+            raise BakeError(f"BAR names {name}, which is no score of scikit-learn: see sklearn.metrics.") from error
+    return list(dict.fromkeys([*SCORES_OF_TASK.get(task, ()), *bar]))
+
+
+def _fit_and_score(estimator: Any, X: Any, y: Any, train: Any, test: Any, scores: list[str]) -> dict[str, float]:
+    fitted = fit(clone(estimator), _rows(X, train), _rows(y, train))
+    return {name: _score(name, fitted, _rows(X, test), _rows(y, test)) for name in scores}
+
+
+def fit(estimator: Any, X: Any, y: Any) -> Any:
+    """Return the estimator, fitted.
+
+    Raises:
+        BakeError: If it cannot be fitted on these data.
+    """
+    try:
+        return estimator.fit(X) if y is None else estimator.fit(X, y)
+    except Exception as error:
+        raise BakeError(
+            f"The estimator cannot be fitted on what load() gives: {type(error).__name__}: {one_line(error)}"
+        ) from error
+
+
+def _score(name: str, estimator: Any, X: Any, y: Any) -> float:
+    try:
+        return float(get_scorer(name)(estimator, X, y))
+    except Exception as error:
+        raise BakeError(f"The score {name} does not fit this model, name others in BAR: {one_line(error)}") from error
+
+
+def _rows(data: Any, index: Any) -> Any:
+    return data.iloc[index] if hasattr(data, "iloc") else np.asarray(data)[index]
