@@ -23,7 +23,7 @@ train: install ## Train MODEL and bake it into ARTIFACT
 	$(BIN)/python -m training bake $(MODEL) --output $(ARTIFACT)
 
 serve: train ## Train, bake and serve MODEL on port 8080
-	BAKEHOUSE_ARTIFACT=$(ARTIFACT) exec $(BIN)/python -m service
+	BAKEHOUSE_ARTIFACT=$(ARTIFACT) BAKEHOUSE_HOST=$${BAKEHOUSE_HOST:-127.0.0.1} exec $(BIN)/python -m service
 
 test: install ## Run every test that needs no container engine and no cluster
 	$(BIN)/pytest --numprocesses 2 --dist worksteal

@@ -9,7 +9,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -28,9 +28,17 @@ class RunningServer:
     Args:
         artifact: What to serve.
         variables: Settings by the names of their variables.
+        command: What starts the server.
+        directory: Where it is started.
     """
 
-    def __init__(self, artifact: Path, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        artifact: Path,
+        variables: Mapping[str, str],
+        command: Sequence[str] = (sys.executable, "-m", "service"),
+        directory: Path = ROOT,
+    ) -> None:
         self.port = free_port()
         self.health_port = free_port()
         own = {
@@ -40,15 +48,16 @@ class RunningServer:
             "BAKEHOUSE_HEALTH_PORT": str(self.health_port),
             "BAKEHOUSE_DRAIN_SECONDS": "0",
         }
-        directory = Path(tempfile.mkdtemp(prefix="bakehouse-test-"))
-        self._stdout, self._stderr = directory / "stdout", directory / "stderr"
+        output = Path(tempfile.mkdtemp(prefix="bakehouse-test-"))
+        self._stdout, self._stderr = output / "stdout", output / "stderr"
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service"],
-                cwd=ROOT,
+                command,
+                cwd=directory,
                 env={**os.environ, **own, **variables},
                 stdout=stdout,
                 stderr=stderr,
+                start_new_session=True,
             )
 
     @property
@@ -100,5 +109,5 @@ class RunningServer:
     def kill(self) -> None:
         """End the server and its serving processes at once, if they still run."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)  # Gunicorn's quick stop, which also ends the serving processes
+            os.killpg(self.process.pid, signal.SIGINT)  # as Ctrl-C in a terminal: Gunicorn's quick stop
             self.process.wait(timeout=30)

@@ -1,0 +1,104 @@
+"""Several serving processes: metrics add up, and a killed process is replaced without a trace."""
+
+import itertools
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.support.http import predict, send, stuck_requests
+from tests.support.server import RunningServer
+
+Serve = Callable[..., RunningServer]
+EXAMPLE = {"X": [[1500, 3], [2000, 10]]}
+
+
+def samples(server: RunningServer) -> dict[str, float]:
+    """Return every sample of the health port's metrics by name and labels."""
+    text = send(server.health_port, "GET", "/metrics").body.decode()
+    return {key: float(value) for key, value in re.findall(r"^([^#\s].*) (\S+)$", text, re.MULTILINE)}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Return once the condition holds; fails after a minute."""
+    for attempt in itertools.count():
+        if condition():
+            return
+        assert attempt < 600
+        time.sleep(0.1)
+
+
+def ready_models(server: RunningServer) -> int:
+    """Return how many serving processes have loaded the model so far, dead ones included."""
+    return server.errors.count("is ready")
+
+
+def test_metrics_of_four_processes_add_up_and_outlive_a_killed_one(serve: Serve, house_prices: Path) -> None:
+    """Counts are the sum over processes, never fall, and gauges of a dead process are gone."""
+    server = serve(house_prices, WEB_CONCURRENCY="4")
+    wait_for(lambda: ready_models(server) == 4)
+    for _ in range(40):
+        assert predict(server.port, EXAMPLE).status == 200
+    requests = 'bakehouse_http_requests_total{method="POST",route="/predict",status="2xx"}'
+    assert samples(server)[requests] == 40
+    assert samples(server)["bakehouse_predicted_rows_total"] == 80
+    assert {samples(server)[requests] for _ in range(8)} == {40}  # whichever process answers the scrape
+
+    before = samples(server)
+    victim = server.workers()[0]
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: victim not in server.workers() and len(server.workers()) == 4)
+    wait_for(lambda: ready_models(server) == 5)
+    after = samples(server)
+    assert after[requests] == 40
+    assert after["process_cpu_seconds_total"] >= before["process_cpu_seconds_total"]
+    assert after["bakehouse_http_requests_in_flight"] == 0
+    assert sum(name.startswith("bakehouse_model_info") for name in after) == 1
+    for _ in range(40):
+        assert predict(server.port, EXAMPLE).status == 200
+    assert samples(server)[requests] == 80
+
+
+def test_requests_in_a_killed_process_are_no_longer_in_flight(serve: Serve, house_prices: Path) -> None:
+    """The gauge forgets what died with its process, also when another process takes its place."""
+    server = serve(house_prices, WEB_CONCURRENCY="2")
+    wait_for(lambda: ready_models(server) == 2)
+    with stuck_requests(server.port, 3):
+        wait_for(lambda: samples(server)["bakehouse_http_requests_in_flight"] == 3)
+        for victim in server.workers():
+            os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: ready_models(server) == 4)
+        assert samples(server)["bakehouse_http_requests_in_flight"] == 0
+
+
+def test_files_of_dead_processes_do_not_pile_up_and_are_removed_at_the_end(serve: Serve, house_prices: Path) -> None:
+    """A new process goes on with the files of the dead one; a stopped server leaves none."""
+    server = serve(house_prices, WEB_CONCURRENCY="2")
+    wait_for(lambda: ready_models(server) == 2)
+    directory = series_directory(server)
+    for n_ready in (3, 4):
+        os.kill(server.workers()[0], signal.SIGKILL)
+        wait_for(lambda n_ready=n_ready: ready_models(server) == n_ready)
+    slots = {path.stem.rpartition("_")[2] for path in directory.glob("*.db")}
+    assert slots == {"1", "2"}
+    server.terminate()
+    assert server.process.wait(timeout=60) == 0
+    assert not directory.exists()
+
+
+def series_directory(server: RunningServer) -> Path:
+    """Return where the serving processes keep their series, by the files they hold open."""
+    targets = [link.readlink() for pid in server.workers() for link in Path(f"/proc/{pid}/fd").iterdir()]
+    (directory,) = {target.parent for target in targets if target.suffix == ".db"}
+    return directory
+
+
+def test_a_killed_process_is_replaced_and_requests_go_on(serve: Serve, house_prices: Path) -> None:
+    """With one serving process as well, kill -9 is healed by the master; only what was inside is lost."""
+    server = serve(house_prices)
+    os.kill(server.workers()[0], signal.SIGKILL)
+    wait_for(lambda: ready_models(server) == 2)
+    assert predict(server.port, EXAMPLE).status == 200
+    assert samples(server)["bakehouse_http_requests_in_flight"] == 0

@@ -1,0 +1,68 @@
+"""Requests to a running server, answered with what a test looks at."""
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer: its status, its headers by lower-case name, and its body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, decoded."""
+        return json.loads(self.body)
+
+
+def send(port: int, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
+    """Send one request over a connection of its own.
+
+    Args:
+        port: The server's port on this machine.
+        method: GET, POST and so on.
+        path: The path.
+        body: Bytes or text; an iterable of bytes is sent in chunks.
+        headers: Headers besides those that follow from the body.
+    """
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        chunked = body is not None and not isinstance(body, bytes | str)
+        connection.request(method, path, body, dict(headers or {}), encode_chunked=chunked)
+        response = connection.getresponse()
+        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+
+
+def predict(port: int, document: Any, **headers: str) -> Answer:
+    """Send a document to /predict."""
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return send(port, "POST", "/predict", json.dumps(document), {"Content-Type": "application/json", **given})
+
+
+def exchange(port: int, request: bytes) -> bytes:
+    """Send bytes as they are and return all that comes back until the server closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@contextmanager
+def stuck_requests(port: int, n_requests: int) -> Iterator[None]:
+    """Hold this many requests in flight: their bodies never end."""
+    head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    connections = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(n_requests)]
+    try:
+        for connection in connections:
+            connection.sendall(head)
+        yield
+    finally:
+        for connection in connections:
+            connection.close()
