@@ -25,8 +25,8 @@ train: install ## Train MODEL and bake it into ARTIFACT
 serve: train ## Train, bake and serve MODEL on port 8080
 	BAKEHOUSE_ARTIFACT=$(ARTIFACT) BAKEHOUSE_HOST=$${BAKEHOUSE_HOST:-127.0.0.1} exec $(BIN)/python -m service
 
-test: install ## Run every test that needs no container engine and no cluster
-	$(BIN)/pytest --numprocesses 2 --dist worksteal
+test: install ## Run every test that needs no container engine and no cluster, with coverage
+	$(BIN)/pytest --numprocesses 2 --dist worksteal --cov --cov-report=term-missing
 
 format: install ## Format the code and mend what the linter can
 	$(BIN)/ruff format .

@@ -133,7 +133,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(content)
         written_with = manifest["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{path} is no manifest of an artifact: bake the model again.") from error
     if written_with != FORMAT:
         raise ArtifactError(
@@ -240,12 +240,14 @@ def _replace(directory: Path, staging: Path) -> None:
     """Put staging in the directory's place; a directory cannot be renamed over one that holds files."""
     aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.old.", dir=directory.parent))
     try:
-        if directory.exists():
+        replaces = directory.exists()
+        if replaces:
             directory.rename(aside / directory.name)
         try:
             staging.rename(directory)
         except OSError:
-            (aside / directory.name).rename(directory)
+            if replaces:
+                (aside / directory.name).rename(directory)
             raise
         _sync(directory.parent)
     finally:

@@ -1,5 +1,7 @@
 """The bytes of a request's body, within the limit, decompressed; nothing is read that will not be used."""
 
+import gzip
+import io
 import zlib
 from typing import IO
 
@@ -12,7 +14,6 @@ from service.errors import (
     UnsupportedMediaTypeError,
 )
 
-GZIP_WINDOW = 16 + zlib.MAX_WBITS  # zlib's way to ask for the gzip format
 SEND_JSON = "send the header Content-Type: application/json"
 
 
@@ -65,18 +66,15 @@ def _read(stream: IO[bytes], n_bytes: int) -> bytes:
 
 def _gunzip(sent: bytes, max_bytes: int) -> bytes:
     """Return the decompressed body; a gzip file may have several members (RFC 1952 2.2)."""
-    plain = b""
     try:
-        while sent:
-            member = zlib.decompressobj(GZIP_WINDOW)
-            plain += member.decompress(sent, max_bytes + 1 - len(plain))
-            if len(plain) > max_bytes:
-                raise _too_large(max_bytes)
-            if not member.eof:
-                raise BadEncodingError("The gzip body is cut off: send it again.")
-            sent = member.unused_data
-    except zlib.error as error:
+        with gzip.open(io.BytesIO(sent)) as file:
+            plain = file.read(max_bytes + 1)
+    except EOFError as error:
+        raise BadEncodingError("The gzip body is cut off: send it again.") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
         raise BadEncodingError("The body is not gzip, as its Content-Encoding says: send it again.") from error
+    if len(plain) > max_bytes:
+        raise _too_large(max_bytes)
     return plain
 
 

@@ -48,11 +48,11 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _quota_v2(directory: Path) -> float:
-    return _ratio(*(_words(directory / "cpu.max") or ["max", ""]))
+    return _ratio(*_words(directory / "cpu.max"))
 
 
 def _quota_v1(directory: Path) -> float:
-    return _ratio(*(_words(directory / "cpu.cfs_quota_us") or ["-1"]), *_words(directory / "cpu.cfs_period_us"))
+    return _ratio(*_words(directory / "cpu.cfs_quota_us"), *_words(directory / "cpu.cfs_period_us"))
 
 
 def _words(file: Path) -> list[str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from service.artifact import GOLDEN, Artifact, ArtifactError, verify
 from service.contract import Contract
-from service.errors import Fault, contract_error
+from service.errors import Fault, ProblemError, contract_error
 from service.schema import encode_answer, parse_request
 
 if TYPE_CHECKING:
@@ -114,7 +114,13 @@ def replay_golden(model: Model) -> int:
     """
     exchanges = model.artifact.golden()
     for number, exchange in enumerate(exchanges, start=1):
-        answer, _ = model.answer(json.dumps(exchange["request"]).encode(), max_rows=sys.maxsize)
+        try:
+            answer, _ = model.answer(json.dumps(exchange["request"]).encode(), max_rows=sys.maxsize)
+        except ProblemError as error:
+            raise GoldenError(
+                f"The model refuses its own golden request, {GOLDEN} line {number}, {error.detail}: "
+                "bake it again where it is to be served."
+            ) from error
         given = json.loads(answer)
         for member, expected in exchange["response"].items():
             if difference := _difference(given.get(member), expected, f"/{member}"):

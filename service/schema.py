@@ -17,7 +17,7 @@ import orjson
 from numpy.typing import NDArray
 
 from service.contract import PER_CLASS_OUTPUTS, Contract, Feature, answer_member
-from service.errors import MAX_FAULTS, BodyTooLargeError, Fault, MalformedBodyError, contract_error
+from service.errors import MAX_FAULTS, BodyTooLargeError, ContractError, Fault, MalformedBodyError, contract_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,30 +58,29 @@ def parse_request(body: bytes, contract: Contract, max_rows: int) -> PredictRequ
         BodyTooLargeError: If there are more than max_rows rows.
         ContractError: If the JSON does not fit the contract; names the first cells at fault.
     """
-    document = _loads(body)
-    rows, outputs = _members(document, contract, max_rows)
-    X = None
-    if not _may_repeat_names(body, document, rows):
-        X = _decode_quickly(rows, contract)
-    if X is None:
-        # The careful reader keeps every digit and refuses repeated names; the first one did neither.
-        document = _loads_carefully(body)
-        rows, outputs = _members(document, contract, max_rows)
-        X = _decode_carefully(rows, contract)
-    return PredictRequest(X, outputs, len(rows))
-
-
-def _loads(body: bytes) -> Any:
     if not body:
         raise MalformedBodyError('The body is empty: send JSON such as {"X": [[...]]}.')
+    return _parse_quickly(body, contract, max_rows) or _parse_carefully(body, contract, max_rows)
+
+
+def _parse_quickly(body: bytes, contract: Contract, max_rows: int) -> PredictRequest | None:
+    """Return what a body asks for, or None where anything is unusual."""
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return _loads_carefully(body)
+        document = orjson.loads(body)
+        rows, outputs = _members(document, contract, max_rows)
+    except (orjson.JSONDecodeError, ContractError):
+        return None
+    X = None if _may_repeat_names(body, document, rows) else _decode_quickly(rows, contract)
+    return None if X is None else PredictRequest(X, outputs, len(rows))
+
+
+def _parse_carefully(body: bytes, contract: Contract, max_rows: int) -> PredictRequest:
+    rows, outputs = _members(_loads_carefully(body), contract, max_rows)
+    return PredictRequest(_decode_carefully(rows, contract), outputs, len(rows))
 
 
 def _loads_carefully(body: bytes) -> Any:
-    """Return the document with every digit of its integers.
+    """Return the document with every digit of its integers, which orjson rounds.
 
     Raises:
         MalformedBodyError: If it is no JSON, or an object in it repeats a name.
@@ -98,7 +97,7 @@ def _loads_carefully(body: bytes) -> Any:
     except RecursionError as error:
         raise MalformedBodyError('The body is nested too deeply: send {"X": [[...]]}.') from error
     except ValueError as error:
-        place = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
+        place = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
         raise MalformedBodyError(f"The body is not valid JSON{place}.") from error
 
 
@@ -170,17 +169,15 @@ def _decode_quickly(rows: list[Any], contract: Contract) -> "Instances | None":
     """Return the estimator's input, or None where anything is unusual."""
     types = set(map(type, rows))
     n_features = len(contract.features)
-    if len(types) != 1 or set(map(len, rows)) != {n_features}:
+    if types not in ({list}, {dict}) or set(map(len, rows)) != {n_features}:
         return None
     if types == {list}:
         columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
-    elif types == {dict}:
+    else:
         try:
             columns = [list(map(itemgetter(name), rows)) for name in contract.names]
         except KeyError:
             return None
-    else:
-        return None
     arrays = [_quick_column(column, feature) for column, feature in zip(columns, contract.features, strict=True)]
     return None if any(array is None for array in arrays) else _assemble(arrays, contract)
 
@@ -304,7 +301,7 @@ def _assemble(columns: Sequence[Any], contract: Contract) -> "Instances":
     if contract.container != "frame":
         X = np.empty((len(columns[0]), len(columns)), dtype=contract.container)
         for index, column in enumerate(columns):
-            X[:, index] = column
+            X[:, index] = _with_nan(column) if contract.container == "object" else column
         return X
     import pandas as pd  # most estimators need no frame, and its import takes longer than all the rest
 
@@ -315,8 +312,17 @@ def _assemble(columns: Sequence[Any], contract: Contract) -> "Instances":
 
 def _series(column: Any, feature: Feature, pd: Any) -> Any:
     if feature.dtype == "category":
-        return pd.Categorical(column, categories=feature.categories)
-    return pd.array(column, dtype=feature.dtype) if feature.kind != "number" else column
+        # What is unknown becomes a category of its own; pandas would make it missing, which is something else.
+        present = [cell for cell in _with_nan(column) if cell == cell]  # NaN does not
+        return pd.Categorical(column, categories=list(dict.fromkeys([*(feature.categories or ()), *present])))
+    if feature.dtype == "object":
+        column = _with_nan(column)
+    return column if feature.kind == "number" else pd.array(column, dtype=feature.dtype)
+
+
+def _with_nan(column: Sequence[Any]) -> list[Any]:
+    """Return the cells with NaN for null: scikit-learn's imputers know no other gap in a column of objects."""
+    return [np.nan if cell is None else cell for cell in column]
 
 
 def encode_answer(answers: Mapping[str, NDArray[Any]], contract: Contract, model: Mapping[str, str]) -> bytes:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,8 @@ def artifact_of(tmp_path_factory: pytest.TempPathFactory) -> ArtifactOf:
 
 @pytest.fixture(scope="session")
 def model_of(artifact_of: ArtifactOf) -> Callable[[str], Model]:
-    """Return a function that gives a shipped model, loaded."""
-    return lambda name: load_model(artifact_of(name))
+    """Return a function that gives a shipped model, loaded once."""
+    return cache(lambda name: load_model(artifact_of(name)))
 
 
 @pytest.fixture(scope="session")

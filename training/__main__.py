@@ -14,7 +14,8 @@ from training.errors import BakeError
 from training.source import from_fitted_file, from_model_file
 
 EXIT_REFUSED = 1
-MAX_SHOWN_FEATURES = 10
+MAX_SHOWN_FEATURES = 3
+MAX_SEED = 2**32  # NumPy takes no more
 MODEL_VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")  # what can be the tag of an image
 
 
@@ -59,6 +60,8 @@ def _bake(options: argparse.Namespace) -> int:
         raise BakeError("--from needs --sample: a CSV file with a header and rows such as it was fitted on.")
     if options.model_version and not MODEL_VERSION.fullmatch(options.model_version):
         raise BakeError("--model-version must be letters, digits, _ . and -, at most 128: it becomes an image's tag.")
+    if not 0 <= options.seed < MAX_SEED:
+        raise BakeError(f"--seed must be a whole number from 0 to {MAX_SEED - 1}.")
     baked = bake(
         lambda: from_model_file(options.model) if options.fitted is None
         else from_fitted_file(options.fitted, options.sample, options.target, options.name),

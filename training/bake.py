@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import warnings
@@ -27,6 +28,8 @@ from training.golden import golden_lines
 from training.source import Source
 
 Report = Callable[[str], None]
+
+MEMORY_ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")  # of a function among the parameters: another in each process
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,13 @@ def bake(
         report: Is told what is going on.
 
     Raises:
-        BakeError: If the model cannot be read, fitted or served, or does not clear its bar.
-        ArtifactError: If the output cannot be written, or the service refuses the artifact.
+        BakeError: If the model cannot be read, fitted, served or written, or does not clear its bar.
+        ArtifactError: If the output holds something that is no artifact.
     """
     random.seed(seed)
     np.random.seed(seed)
-    # The number of BLAS threads changes the order of sums, and so the last bits of a fit.
-    with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
+    # The number of threads, of BLAS and OpenMP alike, changes the order of sums, and so the last bits of a fit.
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="X (does not have valid|has) feature names", category=UserWarning)
         report("loading")
         model = source()
@@ -73,7 +76,10 @@ def bake(
         force_single_thread(estimator)
         files, manifest = _contents(model, estimator, evaluation, version, seed, commit)
     report("checking the artifact in a fresh process")
-    digest = artifact.write(output, manifest, files, accept=_check_as_service)
+    try:
+        digest = artifact.write(output, manifest, files, accept=_check_as_service)
+    except OSError as error:
+        raise BakeError(f"{output} cannot be written ({error.strerror}): choose another --output.") from error
     return Baked(digest, version or digest[: artifact.SHORT_DIGEST_LENGTH], evaluation)
 
 
@@ -98,7 +104,7 @@ def _contents(
         "version": version,
         "description": model.description,
         "task": task_of(estimator),
-        "estimator": " ".join(repr(estimator).split()),
+        "estimator": " ".join(MEMORY_ADDRESS.sub("", repr(estimator)).split()),
         "contract": contract.to_dict(),
         "scores": {
             "held_out": evaluation.held_out,
@@ -161,9 +167,10 @@ def created() -> str:
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     if not epoch:
         return ""
-    if not epoch.isdigit():
-        raise BakeError("SOURCE_DATE_EPOCH must be whole seconds since 1970.")
-    return datetime.fromtimestamp(int(epoch), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        return datetime.fromtimestamp(int(epoch), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError) as error:
+        raise BakeError("SOURCE_DATE_EPOCH must be whole seconds since 1970.") from error
 
 
 def describe(manifest: dict[str, Any], verdict: str, max_features: int | None = None) -> str:
@@ -171,7 +178,8 @@ def describe(manifest: dict[str, Any], verdict: str, max_features: int | None = 
     features = manifest["contract"]["features"]
     n_left_out = len(features[max_features:]) if max_features else 0
     lines = [
-        f"{manifest['name']} {manifest['version']}: {manifest['description']}",
+        f"{manifest['name']} {manifest['version']}"
+        + (f": {manifest['description']}" if manifest["description"] else ""),
         f"  digest     {manifest['digest']}",
         f"  verified   {verdict}",
         f"  task       {manifest['task']}, {manifest['estimator']}",

@@ -68,11 +68,18 @@ def dense(answer: Any) -> NDArray[Any]:
 
 
 def as_frame(X: Any, names: Sequence[str]) -> pd.DataFrame:
-    """Return the features as the service will give them: numbers as float64, the rest as they are."""
+    """Return the features as the service will give them: numbers as float64, the rest as they are.
+
+    Raises:
+        BakeError: If JSON cannot carry a column.
+    """
     frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X, columns=list(names))
-    numbers = [name for name in names if _kind(frame[name]) == "number" and str(frame[name].dtype) != "category"]
+    numbers = [name for name in names if _kind(frame[name]) == "number" and not is_category(frame[name])]
     objects = [name for name in names if frame[name].dtype == object and name not in numbers]
     frame = frame.astype(dict.fromkeys(numbers, np.float64))
+    infinite = [name for name in numbers if np.isinf(frame[name]).any()]
+    if infinite:
+        raise BakeError(f"JSON cannot carry the infinity in {', '.join(infinite)}: replace it in load().")
     return frame.assign(**{name: frame[name].where(frame[name].notna(), np.nan) for name in objects})
 
 
@@ -97,26 +104,31 @@ def derive_contract(
     answers = asker.answers(rows)
     classes = _classes(estimator)
     outputs = tuple(_output(name, values, estimator, classes, target_names) for name, values in answers.items())
-    takes_missing = _takers(asker, frame, names, lambda _column: None)
-    takes_unknown = _takers(asker, frame, _of_kind(frame, names, "string"), lambda _column: UNKNOWN_CATEGORY)
-    numbers = _of_kind(frame, names, "number")
+    kinds = {name: _kind(frame[name]) for name in names}
+    encoded = {
+        name: categories
+        for name, categories in encoder_categories(estimator, names).items()
+        if set(frame[name].dropna()) <= set(categories)  # else a step before the encoder changes the values
+    }
+    # A plain boolean column has no room for a missing value: null would become false.
+    takes_missing = _takers(asker, frame, [name for name in names if frame[name].dtype != bool], lambda _column: None)
+    categorical = {name for name in names if name in encoded or is_category(frame[name])}
+    coded = [name for name in names if kinds[name] == "string" or (kinds[name] == "number" and name in categorical)]
+    takes_unknown = _takers(asker, frame, coded, lambda name: unknown_value(frame[name]))
+    numbers = [name for name in names if kinds[name] == "number" and name not in categorical]
     takes_large = _takers(asker, frame, numbers, lambda _column: BEYOND_FLOAT32, finite=False)
     takes_float32 = _takers(asker, frame, sorted(set(numbers) - takes_large), lambda _column: FLOAT32_MAX, finite=False)
-    encoded = encoder_categories(estimator, names)
-    takes_unknown |= _takers(
-        asker, frame, [name for name in numbers if name in encoded], lambda column: float(frame[column].max()) + 0.5
-    )
     features = []
     for name in names:
         said = about.get(name, {})
         column = frame[name]
-        continuous = name in numbers and name not in encoded and column.dtype.kind == "f"
-        categories = encoded.get(name) or _seen_categories(column)
+        continuous = name in numbers and bool(column.notna().any())
+        categories = encoded.get(name) or _seen_categories(column, name in takes_unknown)
         _check_said(name, said, name in takes_missing, name in takes_unknown)
         features.append(
             Feature(
                 name=name,
-                kind=_kind(column),
+                kind=kinds[name],
                 dtype=str(column.dtype),
                 missing=name in takes_missing and said.get("missing", bool(column.isna().any())),
                 categories=categories,
@@ -147,7 +159,7 @@ def _kind(column: "pd.Series[Any]") -> Kind:
     Raises:
         BakeError: If JSON has none for it.
     """
-    dtype = column.cat.categories.dtype if isinstance(column.dtype, pd.CategoricalDtype) else column.dtype
+    dtype = column.cat.categories.dtype if is_category(column) else column.dtype
     if pd.api.types.is_bool_dtype(dtype):
         return "boolean"
     if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype):
@@ -158,14 +170,12 @@ def _kind(column: "pd.Series[Any]") -> Kind:
         return "string"
     if types and types <= {int, float, np.float64, np.int64}:
         return "number"
+    if types and types <= {bool, np.bool_}:
+        return "boolean"
     raise BakeError(
         f"Column {column.name} has dtype {dtype} with {', '.join(sorted(t.__name__ for t in types)) or 'no'} values: "
         "make it numbers, text or booleans in load()."
     )
-
-
-def _of_kind(frame: pd.DataFrame, names: Sequence[str], kind: Kind) -> list[str]:
-    return [name for name in names if _kind(frame[name]) == kind]
 
 
 def _asker(estimator: Any, X: Any, frame: pd.DataFrame) -> Asker:
@@ -197,7 +207,7 @@ def _offered_outputs(estimator: Any, rows: Any) -> list[str]:
                         "they must be such as it was fitted on."
                     ) from error
                 continue
-            if values.ndim in (1, 2) and values.dtype.kind in KIND_OF_OUTPUT and len(values) == len(rows):
+            if values.ndim in (1, 2) and len(values) == len(rows) and _is_plain(values):
                 offered.append(name)
     if not offered:
         raise BakeError(
@@ -206,22 +216,35 @@ def _offered_outputs(estimator: Any, rows: Any) -> list[str]:
     return offered
 
 
+def _is_plain(values: NDArray[Any]) -> bool:
+    """Say whether all values have one type of JSON's; columns of several types come as objects."""
+    if values.dtype.kind == "O":
+        return all(isinstance(value, str) for value in values.flat)
+    return values.dtype.kind in KIND_OF_OUTPUT
+
+
 def _containers(X: Any, frame: pd.DataFrame) -> list[str]:
     kinds = {_kind(frame[name]) for name in frame.columns}
     if not isinstance(X, pd.DataFrame):
         return [{frozenset({"number"}): "float64", frozenset({"boolean"}): "bool"}.get(frozenset(kinds), "object")]
-    categorical = any(isinstance(dtype, pd.CategoricalDtype) for dtype in frame.dtypes)
+    categorical = any(is_category(frame[name]) for name in frame.columns)
     return ["float64", "frame"] if kinds == {"number"} and not categorical else ["frame"]
 
 
 def _same(given: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]]) -> bool:
     """Say whether answers are equal but for rounding: a matrix in another memory layout is summed in another order."""
     return all(
-        np.allclose(given[name], values, rtol=1e-9, atol=1e-12, equal_nan=True)
+        np.allclose(given[name], values, rtol=0, atol=_rounding(values), equal_nan=True)
         if values.dtype.kind == "f"
         else np.array_equal(given[name], values)
         for name, values in expected.items()
     )
+
+
+def _rounding(values: NDArray[Any]) -> float:
+    """Return how far answers may differ: half the digits of their dtype, counted from the greatest of them."""
+    greatest = np.abs(values[np.isfinite(values)]).max(initial=0)
+    return float(np.sqrt(np.finfo(values.dtype).eps) * greatest)
 
 
 def _takers(
@@ -230,9 +253,7 @@ def _takers(
     """Return the columns in which the estimator takes a cell; whole groups are tried first."""
     if not names:
         return set()
-    row = frame.head(1).copy()
-    for name in names:
-        row[name] = _cell_like(frame[name], cell(name))
+    row = with_cells(example_row(frame), {name: cell(name) for name in names})
     if asker.takes(row, finite):
         return set(names)
     if len(names) == 1:
@@ -242,12 +263,35 @@ def _takers(
     return first | second
 
 
+def example_row(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the first row without gaps; the first of all if each has some."""
+    complete = frame.dropna()
+    return (complete if len(complete) else frame).head(1)
+
+
+def with_cells(row: pd.DataFrame, cells: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the row with these cells instead, in columns of the same dtype; None is a missing value."""
+    return row.assign(**{name: _cell_like(row[name], cell) for name, cell in cells.items()})
+
+
 def _cell_like(column: "pd.Series[Any]", value: Any) -> "pd.Series[Any]":
-    """Return one cell as a column of the same dtype; a boolean column has no room for a missing value."""
-    if value is None and pd.api.types.is_bool_dtype(column.dtype):
-        return pd.Series([None], index=column.index[:1], dtype=object)
-    cell = np.nan if value is None else value
-    return pd.Series([cell], index=column.index[:1]).astype(column.dtype)
+    cells = [np.nan if value is None else value]
+    if is_category(column):  # a frame of the client's own would know the category that training did not
+        categories = dict.fromkeys([*column.cat.categories, *([] if value is None else cells)])
+        return pd.Series(pd.Categorical(cells, categories=list(categories)), index=column.index)
+    return pd.Series(cells, index=column.index).astype(column.dtype)
+
+
+def unknown_value(column: "pd.Series[Any]") -> Any:
+    """Return a value that a column of categories does not hold."""
+    if _kind(column) == "string":
+        return UNKNOWN_CATEGORY
+    return max(column.cat.categories if is_category(column) else column.dropna()) + 1
+
+
+def is_category(column: "pd.Series[Any]") -> bool:
+    """Say whether a column has pandas' dtype category."""
+    return isinstance(column.dtype, pd.CategoricalDtype)
 
 
 def _classes(estimator: Any) -> tuple[Any, ...] | None:
@@ -280,10 +324,10 @@ def _transformed_names(estimator: Any, otherwise: tuple[str, ...]) -> tuple[str,
     return names if len(names) == len(otherwise) else otherwise
 
 
-def _seen_categories(column: "pd.Series[Any]") -> tuple[Any, ...] | None:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return tuple(column.dtype.categories.tolist())
-    if _kind(column) != "string" or column.nunique() > MAX_DOCUMENTED_CATEGORIES:
+def _seen_categories(column: "pd.Series[Any]", takes_unknown: bool) -> tuple[Any, ...] | None:
+    if is_category(column):
+        return tuple(column.cat.categories.tolist())
+    if _kind(column) != "string" or (takes_unknown and column.nunique() > MAX_DOCUMENTED_CATEGORIES):
         return None
     return tuple(sorted(column.dropna().unique().tolist()))
 
@@ -294,6 +338,7 @@ def encoder_categories(estimator: Any, names: Sequence[str]) -> dict[str, tuple[
     Follows pipelines and column transformers as far as columns keep their place: through steps that give back as many
     columns as they take.
     """
+    estimator = getattr(estimator, "best_estimator_", estimator)  # what a search found
     if isinstance(estimator, Pipeline):
         for _, step in estimator.steps:
             if found := encoder_categories(step, names):

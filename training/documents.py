@@ -54,12 +54,12 @@ def _distribution(values: "pd.Series[Any]", continuous: bool) -> dict[str, Any]:
         )
         counts = np.histogram(present.to_numpy(dtype=float), edges)[0].tolist() if len(edges) > 1 else [len(present)]
         return {"edges": edges.tolist(), "counts": counts, "missing": missing}
-    counted = present.map(_plain).value_counts()
-    ordered = sorted(counted.items(), key=lambda item: (-item[1], str(item[0])))
+    counted = ((_plain(value), int(count)) for value, count in present.value_counts().items())
+    ordered = sorted(counted, key=lambda item: (-item[1], str(item[0])))
     return {
         "values": [value for value, _ in ordered[:MAX_COUNTED_VALUES]],
-        "counts": [int(count) for _, count in ordered[:MAX_COUNTED_VALUES]],
-        "other": int(sum(count for _, count in ordered[MAX_COUNTED_VALUES:])),
+        "counts": [count for _, count in ordered[:MAX_COUNTED_VALUES]],
+        "other": sum(count for _, count in ordered[MAX_COUNTED_VALUES:]),
         "missing": missing,
     }
 

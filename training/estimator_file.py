@@ -5,11 +5,11 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 from joblib.numpy_pickle import NumpyPickler
-from sklearn.base import BaseEstimator
 
 from service.artifact import installed_version
 from training.errors import BakeError, one_line
@@ -48,7 +48,7 @@ def libraries_of(roots: set[str], container: str) -> dict[str, str]:
     names = {*ALWAYS, *(["pandas"] if container == "frame" else [])}
     for root in sorted(roots - sys.stdlib_module_names - {"builtins"}):
         owners = _owners().get(root)
-        if not owners or root == "training":
+        if not owners:
             where = "the model file" if root == MODEL_FILE_MODULE else f"the module {root}"
             raise BakeError(
                 f"The estimator uses code of {where}, which the service does not have: move that code into a package "
@@ -66,7 +66,8 @@ def _owners() -> Mapping[str, list[str]]:
 class _Pickler(NumpyPickler):
     """joblib's pickler, which also notes the modules it meets, and zeroes the bytes between an array's fields.
 
-    Those bytes are whatever was in memory before: trees are arrays of records, and two equal forests would differ.
+    Those bytes are whatever was in memory when joblib loaded the array: trees are arrays of records, and a forest that
+    was fitted elsewhere would be written differently each time.
     """
 
     def __init__(self, file: io.BytesIO) -> None:
@@ -101,11 +102,13 @@ def force_single_thread(estimator: Any) -> None:
         if id(part) in seen:
             continue
         seen.add(id(part))
-        if isinstance(part, BaseEstimator):
-            if getattr(part, "n_jobs", None) is not None:
-                part.n_jobs = 1
-            waiting.extend(vars(part).values())
-        elif isinstance(part, dict):
+        if isinstance(part, dict):
             waiting.extend(part.values())
-        elif isinstance(part, list | tuple) or (isinstance(part, np.ndarray) and part.dtype == object):
+        elif isinstance(part, np.ndarray):
+            waiting.extend(part.flat if part.dtype == object else ())
+        elif isinstance(part, list | tuple):
             waiting.extend(part)
+        elif hasattr(part, "__dict__") and not isinstance(part, type | ModuleType | FunctionType):
+            if vars(part).get("n_jobs") is not None:
+                part.n_jobs = 1
+            waiting.extend(vars(part).values())  # not only estimators: a calibrated classifier's parts are none

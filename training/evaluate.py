@@ -1,23 +1,30 @@
 """How good an estimator is on rows it has not seen, and whether that is good enough."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import clone
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from sklearn.utils import get_tags
+from sklearn.utils.multiclass import type_of_target
 
 from training.errors import BakeError, one_line
 
 HELD_OUT_SHARE = 0.25
 N_FOLDS = 5
 SMALL = 5000  # rows; below, one held-out split is a lottery, and five more fits are cheap
-SCORES_OF_TASK = {
+SCORES_OF_TASK: dict[str, tuple[str, ...]] = {
     "regression": ("r2", "neg_mean_absolute_error", "neg_root_mean_squared_error"),
     "classification": ("accuracy", "balanced_accuracy", "f1_macro"),
+}
+SCORES_OF_TARGETS: dict[str, tuple[str, ...]] = {  # of classifiers with several, by scikit-learn's type_of_target
+    "multilabel-indicator": ("accuracy", "f1_macro"),
+    "multiclass-multioutput": (),
 }
 TASK_OF_TYPE = {"regressor": "regression", "classifier": "classification", "clusterer": "clustering"}
 
@@ -58,14 +65,17 @@ def evaluate(estimator: Any, X: Any, y: Any, bar: Mapping[str, float], seed: int
         BakeError: If the estimator cannot be fitted or scored on these data.
     """
     task = task_of(estimator)
-    scores = _score_names(task, bar)
+    scores = _score_names(task, y, bar)
     if y is None or not scores:
         return Evaluation()
     classes = np.asarray(y) if task == "classification" and np.ndim(y) == 1 else None
-    rarest = min(np.unique(classes, return_counts=True)[1]) if classes is not None else 0
-    train, test = train_test_split(
-        np.arange(len(X)), test_size=HELD_OUT_SHARE, random_state=seed, stratify=classes if rarest > 1 else None
-    )
+    rarest = pd.Series(classes).value_counts().min() if classes is not None else 0
+    try:
+        train, test = train_test_split(
+            np.arange(len(X)), test_size=HELD_OUT_SHARE, random_state=seed, stratify=classes if rarest > 1 else None
+        )
+    except ValueError as error:
+        raise BakeError(f"{len(X)} rows are too few to hold some out: {one_line(error)}") from error
     report(f"fitting on {len(train)} rows, scoring {len(test)} held-out rows")
     evaluation = Evaluation(_fit_and_score(estimator, X, y, train, test, scores))
     if len(X) <= SMALL and (classes is None or rarest >= N_FOLDS) and len(X) >= 2 * N_FOLDS:
@@ -84,7 +94,7 @@ def evaluate(estimator: Any, X: Any, y: Any, bar: Mapping[str, float], seed: int
 
 def score_sample(estimator: Any, X: Any, y: Any) -> Evaluation:
     """Return the scores of a fitted estimator on a sample with its true values."""
-    names = _score_names(task_of(estimator), {})
+    names = _score_names(task_of(estimator), y, {})
     return Evaluation({name: _score(name, estimator, X, y) for name in names}) if y is not None else Evaluation()
 
 
@@ -106,13 +116,16 @@ def check_bar(evaluation: Evaluation, bar: Mapping[str, float]) -> None:
                 )
 
 
-def _score_names(task: str, bar: Mapping[str, float]) -> list[str]:
+def _score_names(task: str, y: Any, bar: Mapping[str, float]) -> list[str]:
     for name in bar:
         try:
             get_scorer(name)
         except ValueError as error:
             raise BakeError(f"BAR names {name}, which is no score of scikit-learn: see sklearn.metrics.") from error
-    return list(dict.fromkeys([*SCORES_OF_TASK.get(task, ()), *bar]))
+    usual = SCORES_OF_TASK.get(task, ())
+    if task == "classification" and np.ndim(y) > 1:
+        usual = SCORES_OF_TARGETS.get(type_of_target(y), usual)
+    return list(dict.fromkeys([*usual, *bar]))
 
 
 def _fit_and_score(estimator: Any, X: Any, y: Any, train: Any, test: Any, scores: list[str]) -> dict[str, float]:
@@ -136,9 +149,12 @@ def fit(estimator: Any, X: Any, y: Any) -> Any:
 
 def _score(name: str, estimator: Any, X: Any, y: Any) -> float:
     try:
-        return float(get_scorer(name)(estimator, X, y))
+        score = float(get_scorer(name)(estimator, X, y))
     except Exception as error:
         raise BakeError(f"The score {name} does not fit this model, name others in BAR: {one_line(error)}") from error
+    if not math.isfinite(score):
+        raise BakeError(f"The score {name} is not defined on {len(X)} rows such as these: give more, or other ones.")
+    return score
 
 
 def _rows(data: Any, index: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from service.contract import PER_CLASS_OUTPUTS, Contract, Feature, answer_member
-from training.derive import UNKNOWN_CATEGORY, Asker, as_frame
+from training.derive import Asker, as_frame, example_row, unknown_value, with_cells
 from training.errors import BakeError, one_line
 
 N_ROWS = 10
@@ -32,25 +32,24 @@ def golden_lines(
         BakeError: If the estimator refuses the example rows.
     """
     everything = [output.name for output in contract.outputs]
-    first = _example_frame(example, frame)
-    spread = frame.iloc[np.unique(np.linspace(0, len(frame) - 1, N_ROWS).astype(int))]
-    changed = [
-        _change(frame, contract, lambda feature: feature.missing, None),
-        _change(frame, contract, lambda feature: feature.kind == "string" and not feature.closed, UNKNOWN_CATEGORY),
-    ]
+    served = frame.dropna(subset=[feature.name for feature in contract.features if not feature.missing])
+    if served.empty:
+        raise BakeError("Each row has a missing value that the estimator does not answer for: add an imputer.")
+    first = example_row(served) if example is None else _example_frame(example, frame)
+    spread = served.iloc[np.unique(np.linspace(0, len(served) - 1, N_ROWS).astype(int))]
+    missing = {feature.name: None for feature in contract.features if feature.missing}
+    unknown = {feature.name: unknown_value(frame[feature.name]) for feature in contract.features if _is_open(feature)}
+    changed = [with_cells(served.tail(1), cells) for cells in (missing, unknown) if cells]
     exchanges = [
         _exchange(contract, asker, first, everything[:1], named=False, explicit=False),
         _exchange(contract, asker, spread, everything, named=False),
         _exchange(contract, asker, spread, everything, named=True),
-        *(_exchange(contract, asker, rows, everything, named=False) for rows in changed if rows is not None),
+        *(_exchange(contract, asker, rows, everything, named=False) for rows in changed),
     ]
     return "".join(json.dumps(exchange, sort_keys=True, allow_nan=False) + "\n" for exchange in exchanges).encode()
 
 
-def _example_frame(example: Sequence[Sequence[Any]] | None, frame: pd.DataFrame) -> pd.DataFrame:
-    if example is None:
-        complete = frame.dropna()
-        return (complete if len(complete) else frame).head(1)
+def _example_frame(example: Sequence[Sequence[Any]], frame: pd.DataFrame) -> pd.DataFrame:
     try:
         rows = pd.DataFrame(list(example), columns=frame.columns)
         return as_frame(rows.astype(frame.dtypes.to_dict()), list(frame.columns))
@@ -58,13 +57,9 @@ def _example_frame(example: Sequence[Sequence[Any]] | None, frame: pd.DataFrame)
         raise BakeError(f"EXAMPLE must be a list of rows such as those of load(): {one_line(error)}") from error
 
 
-def _change(frame: pd.DataFrame, contract: Contract, applies: Any, value: Any) -> pd.DataFrame | None:
-    """Return a real row with this value in every column that takes it; None if no column does."""
-    row = frame.tail(1).copy()
-    names = [feature.name for feature in contract.features if applies(feature)]
-    for name in names:
-        row[name] = pd.Series([np.nan if value is None else value], index=row.index).astype(frame[name].dtype)
-    return row if names else None
+def _is_open(feature: Feature) -> bool:
+    """Say whether the column takes categories that were not seen in training."""
+    return not feature.closed and (feature.kind == "string" or feature.categories is not None)
 
 
 def _exchange(
@@ -74,6 +69,8 @@ def _exchange(
         answers = asker.answers(rows)
     except Exception as error:
         raise BakeError(f"The estimator refuses a golden request, check EXAMPLE: {one_line(error)}") from error
+    if not all(np.isfinite(values).all() for values in answers.values() if values.dtype.kind == "f"):
+        raise BakeError("The estimator has no finite answer for some rows it was trained on: JSON cannot carry others.")
     cells = [
         [to_json(cell, feature) for cell, feature in zip(row, contract.features, strict=True)]
         for row in rows.itertuples(index=False, name=None)

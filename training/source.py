@@ -15,6 +15,8 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
@@ -22,7 +24,7 @@ from training.errors import BakeError, one_line
 
 MODEL_FILE_MODULE = "bakehouse_model_file"  # what a model file is called once it is imported
 NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?")
-FEATURE_KEYS = {"unit", "description", "missing", "unknown"}
+FEATURE_KEYS = {"unit": str, "description": str, "missing": bool, "unknown": str}
 TRUSTED_PACKAGES = ("sklearn.", "numpy.", "scipy.")
 ZIP_MAGIC = b"PK\x03\x04"  # skops writes zip files
 
@@ -62,16 +64,16 @@ class Source:
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise BakeError(
-                f"The model's name {self.name!r} does not fit: use lower-case letters, digits, - . and _, at most 63."
+                f"The model's name {self.name!r} does not fit: set NAME or --name to lower-case letters, "
+                "digits, - . and _, at most 63."
             )
         self._check_constants()
         self._check_data()
 
     def _check_constants(self) -> None:
         for column, about in self.features.items():
-            unknown = sorted(set(about) - FEATURE_KEYS)
-            if unknown or about.get("unknown", "reject") not in ("reject", "encode"):
-                keys = ", ".join(sorted(FEATURE_KEYS))
+            if not (isinstance(column, str) and isinstance(about, Mapping) and _fits(about)):
+                keys = ", ".join(f"{key} ({kind.__name__})" for key, kind in FEATURE_KEYS.items())
                 raise BakeError(f"FEATURES[{column!r}] in {self.path} takes {keys}; unknown is 'reject' or 'encode'.")
         for score, least in self.bar.items():
             if isinstance(least, bool) or not isinstance(least, int | float):
@@ -79,9 +81,7 @@ class Source:
 
     def _check_data(self) -> None:
         if not isinstance(self.X, pd.DataFrame):
-            if hasattr(self.X, "toarray"):
-                raise BakeError(f"load() in {self.path} gives a sparse matrix: return a DataFrame or a dense array.")
-            self.X = np.asarray(self.X)
+            self.X = self._array(self.X, "features")
         if self.X.ndim != 2 or 0 in self.X.shape:
             raise BakeError(f"The features of {self.path} have shape {self.X.shape}: they must be rows of columns.")
         if isinstance(self.X, pd.DataFrame):
@@ -100,11 +100,21 @@ class Source:
     def _check_target(self) -> None:
         if self.y is None:
             return
-        if len(self.y) != len(self.X):
-            raise BakeError(f"{self.path} gives {len(self.X)} rows and {len(self.y)} targets: they must be as many.")
-        n_missing = int(pd.isna(np.asarray(self.y)).sum())
+        values = self._array(self.y, "targets")
+        n_targets = len(values) if values.ndim else 0
+        if n_targets != len(self.X):
+            raise BakeError(f"{self.path} gives {len(self.X)} rows and {n_targets} targets: they must be as many.")
+        n_missing = int(pd.isna(values).sum())
         if n_missing:
             raise BakeError(f"{n_missing} targets of {self.path} are missing: leave those rows out in load().")
+
+    def _array(self, values: Any, what: str) -> NDArray[Any]:
+        if hasattr(values, "toarray"):
+            raise BakeError(f"The {what} of {self.path} are a sparse matrix: return a DataFrame or a dense array.")
+        try:
+            return np.asarray(values)
+        except ValueError as error:
+            raise BakeError(f"The {what} of {self.path} are no array: {one_line(error)}") from error
 
     @property
     def names(self) -> list[str]:
@@ -112,6 +122,13 @@ class Source:
         if isinstance(self.X, pd.DataFrame):
             return list(self.X.columns)
         return list(self.features) or [f"x{index}" for index in range(self.X.shape[1])]
+
+
+def _fits(about: Mapping[str, Any]) -> bool:
+    """Say whether these are members that FEATURES may have for one column."""
+    return about.get("unknown", "reject") in ("reject", "encode") and all(
+        key in FEATURE_KEYS and isinstance(value, FEATURE_KEYS[key]) for key, value in about.items()
+    )
 
 
 def from_model_file(model: str) -> Source:
@@ -130,26 +147,26 @@ def from_model_file(model: str) -> Source:
     if not isinstance(loaded, tuple) or len(loaded) != 2:
         raise BakeError(f"load() in {model} must return two things: the features and the target (or None).")
     made = _call(estimator, model, "estimator()")
-    if not (hasattr(made, "fit") and hasattr(made, "get_params")):
+    if not isinstance(made, BaseEstimator):
         raise BakeError(f"estimator() in {model} must return a scikit-learn estimator that is not fitted.")
     return Source(
-        name=getattr(module, "NAME", Path(model).stem.rpartition(".")[2] or model),
+        name=_constant(module, model, "NAME", Path(model).stem if model.endswith(".py") else model.rpartition(".")[2]),
         path=model,
         X=loaded[0],
         y=loaded[1],
         estimator=made,
-        description=getattr(module, "DESCRIPTION", _first_line(module.__doc__)),
-        bar=getattr(module, "BAR", {}),
-        features=getattr(module, "FEATURES", {}),
-        data_source=getattr(module, "SOURCE", ""),
-        data_licence=getattr(module, "LICENCE", ""),
+        description=_constant(module, model, "DESCRIPTION", _first_line(module.__doc__)),
+        bar=_constant(module, model, "BAR", {}),
+        features=_constant(module, model, "FEATURES", {}),
+        data_source=_constant(module, model, "SOURCE", ""),
+        data_licence=_constant(module, model, "LICENCE", ""),
         example=getattr(module, "EXAMPLE", None),
     )
 
 
 def _import(model: str) -> ModuleType:
     if not model.endswith(".py"):
-        return _call(lambda: importlib.import_module(model), model, "it")  # type: ignore[no-any-return]
+        return _call(lambda: importlib.import_module(model), model, "importing it")  # type: ignore[no-any-return]
     if not Path(model).is_file():
         raise BakeError(f"There is no file {model}: name a Python file or module with load() and estimator().")
     spec = importlib.util.spec_from_file_location(MODEL_FILE_MODULE, model)
@@ -158,7 +175,7 @@ def _import(model: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[MODEL_FILE_MODULE] = module  # dataclasses and pickle look their module up
     loader = spec.loader
-    _call(lambda: loader.exec_module(module), model, "it")
+    _call(lambda: loader.exec_module(module), model, "importing it")
     return module
 
 
@@ -167,6 +184,13 @@ def _function(module: ModuleType, model: str, name: str) -> Callable[[], Any]:
     if not callable(function):
         raise BakeError(f"{model} has no function {name}(): a model file has load() and estimator().")
     return function  # type: ignore[no-any-return]
+
+
+def _constant(module: ModuleType, model: str, name: str, default: Any) -> Any:
+    value = getattr(module, name, default)
+    if not isinstance(value, type(default)):
+        raise BakeError(f"{name} in {model} must be a {type(default).__name__}.")
+    return value
 
 
 def _call(function: Callable[[], Any], model: str, what: str) -> Any:
@@ -222,7 +246,8 @@ def from_fitted_file(path: Path, sample: Path, target: str | None, name: str | N
 
 def _read_estimator(path: Path) -> Any:
     try:
-        is_zip = path.open("rb").read(len(ZIP_MAGIC)) == ZIP_MAGIC
+        with path.open("rb") as file:
+            is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
     except OSError as error:
         raise BakeError(f"{path} cannot be read ({error.strerror}).") from error
     with warnings.catch_warnings():

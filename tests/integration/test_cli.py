@@ -90,14 +90,22 @@ def rebaked(artifact: Path, tmp_path: Path, **changed: bytes) -> Path:
 
 
 @pytest.mark.parametrize(("command", "code"), [([], EXIT_MODEL), (["check"], EXIT_ARTIFACT)])
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ([1500, 3], "golden.jsonl line 1, /y_pred/0 is"),
+        ([1500, None], "golden.jsonl line 1, at /X/0/1: age must not be null"),
+    ],
+    ids=["another answer", "a refusal"],
+)
 def test_a_model_that_answers_otherwise_never_serves(
-    house_prices: Path, tmp_path: Path, command: list[str], code: int
+    house_prices: Path, tmp_path: Path, row: list[int | None], sentence: str, command: list[str], code: int
 ) -> None:
     """A golden answer that differs ends the server, and the sentence shows the first difference."""
-    golden = json.dumps({"request": {"X": [[1500, 3]]}, "response": {"y_pred": [1.0]}}).encode()
+    golden = json.dumps({"request": {"X": [row]}, "response": {"y_pred": [1.0]}}).encode()
     done = service(*command, BAKEHOUSE_ARTIFACT=str(rebaked(house_prices, tmp_path, golden_jsonl=golden)))
     assert done.returncode == code
-    assert "golden.jsonl line 1, /y_pred/0 is" in done.stderr
+    assert sentence in done.stderr
     assert "Traceback" not in done.stderr
 
 

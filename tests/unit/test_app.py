@@ -1,0 +1,165 @@
+"""Every endpoint through Flask: ids, logs, counts, and the one form that refusals have."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from flask.testing import FlaskClient
+
+from service.app import create_app, create_health_app
+from service.config import Settings
+from service.lifecycle import Lifecycle
+from service.metrics import Metrics
+from service.model import Model
+from tests.support.problem import check_problem
+
+ClientOf = Callable[..., FlaskClient]
+
+ROUTES = {
+    "/predict": "POST",
+    "/version": "GET",
+    "/openapi.json": "GET",
+    "/healthz": "GET",
+    "/readyz": "GET",
+    "/metrics": "GET",
+}
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+CANARY = "canary-7331373313"
+
+# The service ignores this for the whole process; pytest's own filters come after that.
+pytestmark = pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", CANARY.upper()])
+def test_another_method_is_refused_and_told_which_to_use(path: str, method: str, client_of: ClientOf) -> None:
+    """405 carries Allow, on every route."""
+    if method == ROUTES[path]:
+        return
+    response = client_of().open(path, method=method)
+    problem = check_problem(405, response.content_type, response.data)
+    assert response.status_code == 405
+    assert ROUTES[path] in response.headers["Allow"].split(", ")
+    assert response.headers["Allow"] in problem["detail"]
+
+
+@pytest.mark.parametrize("path", ["/", "/predict/", f"/{CANARY}", "/v1/models", "/static/x", "/healthz/%2e%2e", "/%ff"])
+def test_another_path_is_not_found(path: str, client_of: ClientOf, capfd: pytest.CaptureFixture[str]) -> None:
+    """404 has the same form as every refusal, and repeats the path nowhere."""
+    client = client_of()
+    response = client.get(path, query_string={"q": CANARY})
+    check_problem(404, response.content_type, response.data)
+    assert response.status_code == 404
+    assert CANARY not in f"{response.text}{response.headers}{capfd.readouterr()}{client.get('/metrics').text}"
+
+
+@pytest.mark.parametrize("draining", [False, True])
+def test_not_ready_is_503_and_says_why(draining: bool, model_of: Callable[[str], Model]) -> None:
+    """Loading and draining are told apart, and a server that is not ready is still live and still predicts."""
+    lifecycle = Lifecycle()
+    if draining:
+        lifecycle.begin_drain()
+    client = create_app(Settings(), model_of("house_prices"), Metrics(1), lifecycle).test_client()
+    response = client.get("/readyz")
+    problem = check_problem(503, response.content_type, response.data)
+    assert ("draining" in problem["detail"], "loaded" in problem["detail"]) == (draining, not draining)
+    assert client.get("/healthz").status_code == 200
+    assert client.post("/predict", json={"X": [[1500, 3]]}).status_code == 200
+
+
+def test_a_bug_is_500_without_a_trace(
+    model_of: Callable[[str], Model], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The caller learns nothing of the code, the operator learns where it failed, and nobody the values."""
+    model = model_of("house_prices")
+    monkeypatch.setattr(model, "answer", lambda *_: {}[CANARY])
+    response = create_app(Settings(), model, Metrics(1), Lifecycle()).test_client().post("/predict", data=CANARY)
+    problem = check_problem(500, response.content_type, response.data)
+    output = capfd.readouterr()
+    assert f"Request {problem['request_id']} failed with KeyError:" in output.err
+    assert "views.py" in output.err
+    assert "views.py" not in response.text
+    assert CANARY not in response.text + output.out + output.err
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"X-Request-ID": "order-17"}, "order-17"),
+        (
+            {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"},
+            "0af7651916cd43dd8448eb211c80319c",
+        ),
+    ],
+    ids=["X-Request-ID", "traceparent"],
+)
+@pytest.mark.parametrize("path", ["/healthz", "/nowhere"])
+def test_the_request_id_goes_back_and_into_the_log(
+    headers: dict[str, str], expected: str, path: str, client_of: ClientOf, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A caller's id finds the log line and the answer, also of a refusal."""
+    response = client_of().get(path, headers=headers)
+    assert response.headers["X-Request-ID"] == expected
+    assert json.loads(capfd.readouterr().out.splitlines()[-1])["request_id"] == expected
+    assert path == "/healthz" or response.json["request_id"] == expected
+
+
+def test_a_request_is_one_line_of_json(
+    client_of: ClientOf, model_of: Callable[[str], Model], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The line says what was asked, what came of it, how long it took, and by which model."""
+    client = client_of()
+    capfd.readouterr()
+    client.post("/predict?secret=1", json={"X": [[1500, 3], [2000, 3]]})
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) == 1
+    line = json.loads(lines[0])
+    assert line.keys() == {
+        "time",
+        "request_id",
+        "route",
+        "method",
+        "status",
+        "duration_seconds",
+        "rows",
+        "model_version",
+    }
+    said = {name: line[name] for name in ("route", "method", "status", "rows", "model_version")}
+    version = model_of("house_prices").artifact.version
+    assert said == {"route": "/predict", "method": "POST", "status": 200, "rows": 2, "model_version": version}
+
+
+def test_requests_are_counted_by_route(client_of: ClientOf) -> None:
+    """Answers, refusals and unknown paths each have their series, and no path becomes a label."""
+    client = client_of()
+    client.post("/predict", json={"X": [[1500, 3]]})
+    client.post("/predict", json={"X": []})
+    client.get(f"/{CANARY}")
+    text = client.get("/metrics").text
+    for series in (
+        '{method="POST",route="/predict",status="2xx"} 1.0',
+        '{method="POST",route="/predict",status="4xx"} 1.0',
+        '{method="GET",route="unmatched",status="4xx"} 1.0',
+    ):
+        assert f"bakehouse_http_requests_total{series}" in text
+    assert 'bakehouse_http_request_duration_seconds_count{route="/predict"} 2.0' in text
+
+
+def test_nothing_is_in_flight_after_the_last_answer(client_of: ClientOf) -> None:
+    """Answered, refused or not found: each request ends; only the scrape itself is under way."""
+    client = client_of()
+    client.get("/healthz")
+    client.post("/predict", data=b"")
+    client.get("/nowhere")
+    assert "bakehouse_http_requests_in_flight 1.0" in client.get("/metrics").text
+
+
+def test_the_health_port_answers_probes_and_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
+    """Probes are neither logged nor counted, and there is no model behind that port."""
+    client = create_health_app(Metrics(1), Lifecycle()).test_client()
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").status_code == 503
+    assert "bakehouse_http_requests_total{" not in client.get("/metrics").text
+    response = client.post("/predict", data=b"{}")
+    check_problem(404, response.content_type, response.data)
+    assert capfd.readouterr().out == ""

@@ -1,0 +1,111 @@
+"""Bytes of a body, read within the limit; the corpus of bodies is sent in test_views.py."""
+
+import gzip
+import io
+from typing import IO
+
+import pytest
+from flask import Request
+from werkzeug.exceptions import ClientDisconnected
+
+from service.body import read_body
+from service.errors import BodyTooLargeError, IncompleteBodyError, UnsupportedMediaTypeError
+
+LIMIT = 1000
+
+
+class Pieces(io.RawIOBase):
+    """A stream that answers as a network does: in pieces, and sometimes not to its end.
+
+    Args:
+        pieces: What each read gives; an exception is raised.
+    """
+
+    def __init__(self, *pieces: bytes | Exception) -> None:
+        self._pieces = list(pieces)
+        self.n_reads = 0
+
+    def read(self, _size: int = -1) -> bytes:
+        """Return the next piece."""
+        self.n_reads += 1
+        piece = self._pieces.pop(0) if self._pieces else b""
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+
+def request_of(stream: IO[bytes] | Pieces, **environ: str) -> Request:
+    """Return a request with this body; its length is not known, as with a chunked one, unless environ says it."""
+    return Request(
+        {
+            "REQUEST_METHOD": "POST",
+            "CONTENT_TYPE": "application/json",
+            "wsgi.input": stream,
+            "wsgi.input_terminated": True,
+            "wsgi.url_scheme": "http",
+            **environ,
+        }
+    )
+
+
+def test_a_body_that_comes_in_pieces_is_put_together() -> None:
+    """A stream may answer with less than it was asked for."""
+    assert read_body(request_of(Pieces(b'{"X"', b": [[15", b"00, 3]]}")), LIMIT) == b'{"X": [[1500, 3]]}'
+
+
+def test_no_more_is_read_than_the_limit_needs() -> None:
+    """An endless body without a length is refused as soon as it is too long."""
+    stream = Pieces(*[b" " * LIMIT] * 100)
+    with pytest.raises(BodyTooLargeError, match="longer than 1000 bytes"):
+        read_body(request_of(stream), LIMIT)
+    assert stream.n_reads == 2
+
+
+def test_a_length_above_the_limit_is_refused_before_anything_is_read() -> None:
+    """The client says how much comes; there is no need to wait for it."""
+    stream = Pieces(b" ")
+    with pytest.raises(BodyTooLargeError):
+        read_body(request_of(stream, CONTENT_LENGTH=str(LIMIT + 1)), LIMIT)
+    assert stream.n_reads == 0
+
+
+@pytest.mark.parametrize("error", [ClientDisconnected(), OSError("gone"), ValueError("bad chunk")], ids=repr)
+def test_a_body_that_breaks_off_is_the_clients_fault(error: Exception) -> None:
+    """Whatever the server's stream raises, the answer is 400 and says to send again."""
+    with pytest.raises(IncompleteBodyError, match="send it again") as refused:
+        read_body(request_of(Pieces(b'{"X"', error)), LIMIT)
+    assert refused.value.status == 400
+
+
+def test_the_coding_that_would_be_taken_is_named() -> None:
+    """A 415 for a content coding carries Accept-Encoding (RFC 9110 15.5.16)."""
+    with pytest.raises(UnsupportedMediaTypeError) as refused:
+        read_body(request_of(Pieces(), HTTP_CONTENT_ENCODING="br"), LIMIT)
+    assert refused.value.headers == {"Accept-Encoding": "gzip"}
+
+
+def test_a_refused_body_is_not_read() -> None:
+    """What will not be used is not waited for."""
+    stream = Pieces(b" ")
+    with pytest.raises(UnsupportedMediaTypeError):
+        read_body(request_of(stream, CONTENT_TYPE="text/csv"), LIMIT)
+    assert stream.n_reads == 0
+
+
+@pytest.mark.parametrize("n_members", [1, 2, 50])
+def test_a_gzip_body_may_have_many_members(n_members: int) -> None:
+    """Members are decompressed one after the other, and the limit is for all of them."""
+    sent = gzip.compress(b"abc", mtime=0) * n_members
+    request = request_of(io.BytesIO(sent), HTTP_CONTENT_ENCODING="gzip")
+    assert read_body(request, max(len(sent), 3 * n_members)) == b"abc" * n_members
+
+
+@pytest.mark.parametrize("n_bytes", [LIMIT, LIMIT + 1])
+def test_the_limit_is_for_the_decompressed_body_too(n_bytes: int) -> None:
+    """As many bytes as allowed are taken, one more is not, however short they were as sent."""
+    request = request_of(io.BytesIO(gzip.compress(bytes(n_bytes))), HTTP_CONTENT_ENCODING="gzip")
+    if n_bytes <= LIMIT:
+        assert read_body(request, LIMIT) == bytes(n_bytes)
+    else:
+        with pytest.raises(BodyTooLargeError):
+            read_body(request, LIMIT)

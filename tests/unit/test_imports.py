@@ -1,0 +1,75 @@
+"""Imports follow the data: from training through the artifact to the service, never the other way."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+SERVICE = sorted(f"service.{path.stem}" for path in (ROOT / "service").glob("*.py") if path.stem != "__init__")
+TRAINING = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "training").rglob("*.py"))
+
+
+def loaded_by(modules: list[str]) -> set[str]:
+    """Return the packages that a fresh process has loaded once it imported these modules."""
+    code = (
+        "import importlib, json, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+def imported_by(path: Path) -> set[str]:
+    """Return the modules that a file names in its import statements, wherever they stand."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def test_training_needs_no_web_server():
+    """Not one of its modules loads Flask or Gunicorn; they load what they need to train."""
+    loaded = loaded_by([name for name in TRAINING if not name.endswith("__main__")] + ["training.__main__"])
+    assert not loaded & {"flask", "gunicorn", "prometheus_client", "werkzeug"}
+    assert {"sklearn", "pandas", "training"} <= loaded
+
+
+def test_the_service_loads_no_more_than_its_model_needs():
+    """Whether scikit-learn and pandas are loaded is the artifact's to say: their import takes longer than all else."""
+    loaded = loaded_by(SERVICE)
+    assert not loaded & {"sklearn", "pandas", "scipy", "skops", "training"}
+    assert {"flask", "gunicorn", "service"} <= loaded
+
+
+def test_importing_the_service_package_loads_nothing():
+    """So training, which imports two modules of it, needs no web stack."""
+    assert not loaded_by(["service.artifact", "service.contract"]) & {"flask", "gunicorn", "numpy", "orjson"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "training").rglob("*.py")), ids=lambda path: path.stem)
+def test_training_imports_two_modules_of_the_service(path: Path):
+    """The format and the contract, which writer and reader share; and the package, to know where it is."""
+    of_service = {name for name in imported_by(path) if name.partition(".")[0] == "service"}
+    allowed = ("service.artifact", "service.contract")
+    assert all(name == "service" or name.startswith(allowed) for name in of_service)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "service").rglob("*.py")), ids=lambda path: path.stem)
+def test_the_service_never_imports_training(path: Path):
+    """The image holds no training code."""
+    assert not any(name.partition(".")[0] == "training" for name in imported_by(path))
+
+
+def test_import_statements_are_found_wherever_they_stand(tmp_path: Path):
+    """What these tests lean on sees the imports within functions too."""
+    (tmp_path / "some.py").write_text("import a.b\ndef f():\n    from c.d import e, g\n")
+    assert imported_by(tmp_path / "some.py") == {"a.b", "c.d.e", "c.d.g"}
