@@ -23,6 +23,13 @@ class Worker(ThreadWorker):
     """One serving process; its slot is its place among them, taken over by whoever replaces it."""
 
     slot = 1
+    _quitting = False
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Quit at once, once: a second signal in the middle would wait for a lock that the first one holds."""
+        if not self._quitting:
+            self._quitting = True
+            super().handle_quit(sig, frame)
 
     def handle_error(self, _req: Any, client: Any, _addr: Any, exc: Exception) -> None:
         """Answer a request that could not be parsed; Gunicorn's own answer repeats what the client sent."""

@@ -27,7 +27,6 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 CANARY = "canary-7331373313"
 
 # The service ignores this for the whole process; pytest's own filters come after that.
-pytestmark = pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 
 
 @pytest.mark.parametrize("path", ROUTES)

@@ -18,7 +18,6 @@ MODELS = ("house_prices", "breast_cancer", "digits", "penguins")
 CANARY = "canary-7331373313"
 
 # The service ignores this for the whole process; pytest's own filters come after that.
-pytestmark = pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 
 
 class Failing:

@@ -22,7 +22,6 @@ REFUSED = [case for case in CASES if case.status in (413, 422) and case.code not
 ACCEPTED = [case for case in CASES if case.status == 200 and "Content-Encoding" not in case.headers]
 
 # The service ignores this for the whole process; pytest's own filters come after that.
-pytestmark = pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from service.schema import PredictRequest, _parse_carefully, _parse_quickly, enc
 from tests.support.corpus import CASES, Case
 
 # The service ignores this for the whole process; pytest's own filters come after that.
-pytestmark = pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 
 PREDICT = (Output("predict", "number"),)
 TWO_NUMBERS = Contract((Feature("area", "number", "float64"), Feature("age", "number", "float64")), "float64", PREDICT)

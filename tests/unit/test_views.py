@@ -16,7 +16,6 @@ from tests.support.problem import check_problem
 ClientOf = Callable[..., FlaskClient]
 
 # The service ignores this for the whole process; pytest's own filters come after that.
-pytestmark = pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 
 FEW = settings(max_examples=100, deadline=None)
 NAMES = st.sampled_from(["X", "outputs", "area", "age", "predict"])
