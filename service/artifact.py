@@ -206,11 +206,7 @@ def write(
     Raises:
         ArtifactError: If the directory holds something that is no artifact.
     """
-    if (
-        directory.exists()
-        and not (directory / MANIFEST).exists()
-        and (not directory.is_dir() or any(directory.iterdir()))
-    ):
+    if not _may_be_replaced(directory):
         raise ArtifactError(f"{directory} exists and holds no artifact: choose another directory for the output.")
     digests = {name: sha256(content) for name, content in files.items()}
     sealed = _sealed({**manifest, "format": FORMAT, "files": digests})
@@ -226,6 +222,14 @@ def write(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return str(sealed["digest"])
+
+
+def _may_be_replaced(directory: Path) -> bool:
+    """Say whether a directory is free: not there, empty, or an artifact, whole or broken."""
+    if not directory.is_dir():
+        return not directory.exists()
+    names = {path.name for path in directory.iterdir()}
+    return not names or {MANIFEST, MODEL} <= names
 
 
 def _write_file(path: Path, content: bytes) -> None:

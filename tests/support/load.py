@@ -26,7 +26,7 @@ class Load:
     port_of: Callable[[], int]
     expected: list[float]
     n_clients: int = 16
-    pause_seconds: float = 0.02
+    pause_seconds: float = 0.05
     answered: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     connections: int = 0

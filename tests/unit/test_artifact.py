@@ -381,7 +381,7 @@ def _no_rename_of_staging(rename: Callable[[Path, Path], Path]) -> Callable[[Pat
     return fail
 
 
-@pytest.mark.parametrize("name", ["data.csv", "model.joblib", ".git"])
+@pytest.mark.parametrize("name", ["data.csv", "model.joblib", "manifest.json", ".git"])
 def test_a_directory_of_something_else_is_not_touched(name: str, tmp_path: Path) -> None:
     """A mistyped output directory costs nothing."""
     (tmp_path / "a").mkdir()
