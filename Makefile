@@ -15,6 +15,7 @@ help: ## Show this help
 install: .venv/installed ## Build .venv from the lock file
 
 .venv/installed: requirements/dev.txt
+	@echo "Building .venv from requirements/dev.txt, about a minute"
 	$(PYTHON) -m venv .venv
 	$(LOCKED) -r requirements/dev.txt
 	@touch $@

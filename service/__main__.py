@@ -64,10 +64,11 @@ def _check(directory: Path) -> int:
 
 
 def _serve(settings: Settings) -> int:
-    verify(settings.artifact)
+    artifact = verify(settings.artifact)
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # somebody else's; ours is set where processes share series
     from service.server import Server  # imports NumPy, which must find the thread budget
 
-    Server(settings).run()
+    Server(settings, artifact.digest).run()
     return 0
 
 

@@ -11,14 +11,13 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from service.config import Settings
-from service.errors import ProblemError, problem_body
+from service.errors import PROBLEM_JSON, ProblemError, problem_body
 from service.lifecycle import Lifecycle
 from service.logs import log_request, request_id
 from service.metrics import Metrics
 from service.model import Model
 from service.views import add_model_routes, add_operations_routes
 
-PROBLEM_JSON = "application/problem+json"
 UNMATCHED = "unmatched"  # the route of requests that no route answers; their paths are the callers' own
 
 
@@ -59,7 +58,7 @@ def _observe(app: Flask, model: Model, metrics: Metrics) -> None:
     @app.after_request
     def finish(response: Response) -> Response:
         seconds = time.perf_counter() - g.started
-        route = request.url_rule.rule if request.url_rule else UNMATCHED
+        route = request.url_rule.rule if request.url_rule else _route_of_path(app)
         response.headers["X-Request-ID"] = g.request_id
         metrics.count_request(route, request.method, response.status_code, seconds)
         log_request(
@@ -76,6 +75,11 @@ def _observe(app: Flask, model: Model, metrics: Metrics) -> None:
     @app.teardown_request
     def end(_error: BaseException | None) -> None:
         metrics.in_flight.dec()
+
+
+def _route_of_path(app: Flask) -> str:
+    """Return the route of a request whose method it does not take; other paths are the callers' own."""
+    return request.path if any(rule.rule == request.path for rule in app.url_map.iter_rules()) else UNMATCHED
 
 
 def _answer_problem(error: ProblemError) -> Response:

@@ -1,9 +1,12 @@
 """The errors a client can cause, each with its HTTP status; all become application/problem+json (RFC 9457)."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+
+PROBLEM_JSON = "application/problem+json"
 
 # How many faults one answer names: enough to mend a batch in a few rounds, little enough to bound the answer.
 MAX_FAULTS = 20
@@ -93,6 +96,16 @@ def contract_error(faults: Sequence[Fault]) -> ContractError:
     first = faults[0]
     where = f"at {first.pointer}: " if first.pointer else ""
     return ContractError(where + first.detail, faults[:MAX_FAULTS])
+
+
+def raw_problem(status: HTTPStatus, detail: str, request_id: str) -> bytes:
+    """Return a whole HTTP answer that ends its connection, for requests that never became one of the application."""
+    body = json.dumps(problem_body(status, detail, (), request_id)).encode()
+    head = (
+        f"HTTP/1.1 {int(status)} {status.phrase}\r\nConnection: close\r\nContent-Type: {PROBLEM_JSON}\r\n"
+        f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def problem_body(status: int, detail: str, faults: Sequence[Fault] = (), request_id: str = "") -> dict[str, Any]:

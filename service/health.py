@@ -2,10 +2,14 @@
 
 import socket
 import threading
+from http import HTTPStatus
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import WSGIApplication
+
+from service.errors import raw_problem
+from service.logs import request_id
 
 CLIENT_TIMEOUT_SECONDS = 5  # a probe that takes longer has given up
 BACKLOG = 128
@@ -49,6 +53,13 @@ class _Handler(WSGIRequestHandler):
 
     def address_string(self) -> str:
         return str(self.client_address[0])  # the default looks up its name
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
+        """Answer broken HTTP as the API does; the library's own page repeats it."""
+        status = HTTPStatus(code)
+        detail = f"{status.phrase}: this is no HTTP request that can be served."
+        self.wfile.write(raw_problem(status, detail, request_id(lambda _name, default: default)))
+        self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: probes come every few seconds."""

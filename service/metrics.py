@@ -118,7 +118,10 @@ class Metrics:
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return all series in the format that an Accept header prefers, and that format's content type."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # the library reads the version in the header without a doubt
+            encode, content_type = choose_encoder("")
         return encode(self._registry), content_type
 
 

@@ -7,8 +7,10 @@ answer closes its connection, everything still served), and stops only after tha
 """
 
 import json
+import shlex
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -36,17 +38,19 @@ class Server(BaseApplication):
 
     Args:
         settings: How to serve.
+        digest: Of the artifact that was verified; a process that finds another one later does not serve it.
+
+    Raises:
+        SettingsError: If one of the ports cannot be listened on.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, digest: str) -> None:
         self.settings = settings
+        self.digest = digest
         self.lifecycle = Lifecycle()
         self.series_directory: Path | None = None
-        try:
-            self.health_listener = health.listen(settings.host, settings.health_port)
-        except OSError as error:
-            message = f"The health port {settings.health_port} cannot be opened ({error.strerror}): set another one."
-            raise SettingsError(message) from error
+        _listen(settings.host, settings.http_port).close()  # Gunicorn would try five times and say so in twelve lines
+        self.health_listener = _listen(settings.host, settings.health_port)
         if settings.workers > 1:
             self.series_directory = Path(tempfile.mkdtemp(prefix="bakehouse-", dir=_memory_directory()))
         super().__init__()
@@ -125,6 +129,8 @@ class Server(BaseApplication):
         started = time.perf_counter()
         try:
             model = load_model(self.settings.artifact)
+            if model.artifact.digest != self.digest:
+                raise ArtifactError("The artifact was replaced while the server ran: start the server again.")
         except ArtifactError as error:
             sys.stderr.write(f"{error}\n")
             sys.exit(Arbiter.WORKER_BOOT_ERROR)  # the master ends with the same code instead of trying again for ever
@@ -142,13 +148,23 @@ class Server(BaseApplication):
             request.force_close()
 
 
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return health.listen(host, port)
+    except OSError as error:
+        raise SettingsError(
+            f"Nothing can listen on BAKEHOUSE_HOST {host}, port {port} ({error.strerror}): "
+            "set another host or port, or stop what listens there."
+        ) from error
+
+
 def _memory_directory() -> str | None:
     return str(MEMORY_DIRECTORY) if MEMORY_DIRECTORY.is_dir() else None
 
 
 def _welcome(artifact: Artifact, port: int) -> str:
-    body = json.dumps(artifact.golden()[0]["request"])
+    body = shlex.quote(json.dumps(artifact.golden()[0]["request"]))
     return (
         f"{artifact.name} {artifact.version} is ready. Try:\n"
-        f"  curl -s localhost:{port}/predict -H 'Content-Type: application/json' -d '{body}'\n"
+        f"  curl -s localhost:{port}/predict -H 'Content-Type: application/json' -d {body}\n"
     )

@@ -3,13 +3,12 @@
 from http import HTTPStatus
 from typing import Any
 
-import orjson
 from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
 
-from service.app import PROBLEM_JSON, UNMATCHED
-from service.errors import problem_body
-from service.logs import log_request
+from service.app import UNMATCHED
+from service.errors import raw_problem
+from service.logs import log_request, request_id
 
 STATUS_OF_ERROR = {
     errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
@@ -26,10 +25,14 @@ class Worker(ThreadWorker):
     _quitting = False
 
     def handle_quit(self, sig: int, frame: Any) -> None:
-        """Quit at once, once: a second signal in the middle would wait for a lock that the first one holds."""
+        """Quit at once, and once.
+
+        Not by way of the thread pool's shutdown, as ThreadWorker does: it waits for a lock that is held by the code
+        which the signal interrupted, or by the first of the two signals that Ctrl-C in a terminal makes.
+        """
         if not self._quitting:
             self._quitting = True
-            super().handle_quit(sig, frame)
+            super(ThreadWorker, self).handle_quit(sig, frame)
 
     def handle_error(self, _req: Any, client: Any, _addr: Any, exc: Exception) -> None:
         """Answer a request that could not be parsed; Gunicorn's own answer repeats what the client sent."""
@@ -40,16 +43,13 @@ class Worker(ThreadWorker):
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             detail = "The service failed on this request; its log says where."
             self.log.error("The worker failed on a request with %s", type(exc).__name__)
+        identifier = request_id(lambda _name, default: default)
         self.app.metrics.count_request(UNMATCHED, "other", status, 0.0)
         log_request(
-            route=UNMATCHED, method="", status=int(status), duration_seconds=0.0, rows=0, error=type(exc).__name__
-        )
-        body = orjson.dumps(problem_body(status, detail))
-        head = (
-            f"HTTP/1.1 {int(status)} {status.phrase}\r\nConnection: close\r\n"
-            f"Content-Type: {PROBLEM_JSON}\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
+            request_id=identifier, route=UNMATCHED, method="", status=int(status), duration_seconds=0.0, rows=0,
+            error=type(exc).__name__,
+        )  # fmt: skip
         try:
-            client.sendall(head.encode() + body)
+            client.sendall(raw_problem(status, detail, identifier))
         except OSError:
             self.log.debug("The client of a broken request is gone.")

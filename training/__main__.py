@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from training.errors import BakeError
 from training.source import from_fitted_file, from_model_file
 
 EXIT_REFUSED = 1
+EXIT_INTERRUPTED = 130  # as a shell has it for SIGINT
 MAX_SHOWN_FEATURES = 3
 MAX_SEED = 2**32  # NumPy takes no more
 MODEL_VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")  # what can be the tag of an image
@@ -27,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (BakeError, ArtifactError) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_REFUSED
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted: nothing was written.\n")
+        return EXIT_INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,4 +103,5 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up after it as after Ctrl-C
     sys.exit(main())

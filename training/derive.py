@@ -20,6 +20,7 @@ from training.errors import BakeError
 UNKNOWN_CATEGORY = "no such category, surely"
 MAX_DOCUMENTED_CATEGORIES = 100  # a text column with more values than this is no category
 BEYOND_FLOAT32 = 1e39
+EXACT_INTEGERS = 2**53  # float64 holds every integer up to here
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 N_COMPARED_ROWS = 1000  # how many rows the ways of giving them to the estimator are compared on
 KIND_OF_OUTPUT = {
@@ -76,11 +77,29 @@ def as_frame(X: Any, names: Sequence[str]) -> pd.DataFrame:
     frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X, columns=list(names))
     numbers = [name for name in names if _kind(frame[name]) == "number" and not is_category(frame[name])]
     objects = [name for name in names if frame[name].dtype == object and name not in numbers]
+    rounded = [name for name in numbers if _loses_digits(frame[name])]
+    if rounded:
+        raise BakeError(f"float64 cannot hold the whole numbers in {', '.join(rounded)}: make them text in load().")
     frame = frame.astype(dict.fromkeys(numbers, np.float64))
     infinite = [name for name in numbers if np.isinf(frame[name]).any()]
     if infinite:
         raise BakeError(f"JSON cannot carry the infinity in {', '.join(infinite)}: replace it in load().")
-    return frame.assign(**{name: frame[name].where(frame[name].notna(), np.nan) for name in objects})
+    return replaced(frame, {name: frame[name].where(frame[name].notna(), np.nan) for name in objects})
+
+
+def replaced(frame: pd.DataFrame, columns: "Mapping[str, pd.Series[Any]]") -> pd.DataFrame:
+    """Return the frame with these columns instead; a column may have any name, also one of assign's parameters."""
+    frame = frame.copy()
+    for name, column in columns.items():
+        frame[name] = column
+    return frame
+
+
+def _loses_digits(column: "pd.Series[Any]") -> bool:
+    if column.dtype.kind not in "iu":
+        return False
+    whole = column.dropna().astype(object)
+    return any(int(float(value)) != value for value in whole[whole.abs() > EXACT_INTEGERS])
 
 
 def derive_contract(
@@ -271,7 +290,7 @@ def example_row(frame: pd.DataFrame) -> pd.DataFrame:
 
 def with_cells(row: pd.DataFrame, cells: Mapping[str, Any]) -> pd.DataFrame:
     """Return the row with these cells instead, in columns of the same dtype; None is a missing value."""
-    return row.assign(**{name: _cell_like(row[name], cell) for name, cell in cells.items()})
+    return replaced(row, {name: _cell_like(row[name], cell) for name, cell in cells.items()})
 
 
 def _cell_like(column: "pd.Series[Any]", value: Any) -> "pd.Series[Any]":

@@ -111,7 +111,7 @@ def check_bar(evaluation: Evaluation, bar: Mapping[str, float]) -> None:
                 raise BakeError(f"The bar asks for {name}, but there is no target to score with: give one or drop BAR.")
             if name in scores and not scores[name] >= least:
                 raise BakeError(
-                    f"The {kind} {name} is {scores[name]:.4g}, under the bar of {least:.4g}: nothing was written; "
+                    f"The {kind} {name} is {scores[name]!r}, under the bar of {least!r}: nothing was written; "
                     "improve the model, or lower BAR if you can live with less."
                 )
 

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import math
 import re
 import sys
 import traceback
@@ -20,12 +21,14 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
+from training.derive import encoder_categories
 from training.errors import BakeError, one_line
 
 MODEL_FILE_MODULE = "bakehouse_model_file"  # what a model file is called once it is imported
 NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?")
 FEATURE_KEYS = {"unit": str, "description": str, "missing": bool, "unknown": str}
 TRUSTED_PACKAGES = ("sklearn.", "numpy.", "scipy.")
+MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "None")  # in a CSV column of numbers or booleans
 ZIP_MAGIC = b"PK\x03\x04"  # skops writes zip files
 
 
@@ -76,7 +79,7 @@ class Source:
                 keys = ", ".join(f"{key} ({kind.__name__})" for key, kind in FEATURE_KEYS.items())
                 raise BakeError(f"FEATURES[{column!r}] in {self.path} takes {keys}; unknown is 'reject' or 'encode'.")
         for score, least in self.bar.items():
-            if isinstance(least, bool) or not isinstance(least, int | float):
+            if isinstance(least, bool) or not isinstance(least, int | float) or not math.isfinite(least):
                 raise BakeError(f"BAR[{score!r}] in {self.path} must be a number.")
 
     def _check_data(self) -> None:
@@ -165,7 +168,7 @@ def from_model_file(model: str) -> Source:
 
 
 def _import(model: str) -> ModuleType:
-    if not model.endswith(".py"):
+    if not model.endswith(".py") and Path(model).name == model:
         return _call(lambda: importlib.import_module(model), model, "importing it")  # type: ignore[no-any-return]
     if not Path(model).is_file():
         raise BakeError(f"There is no file {model}: name a Python file or module with load() and estimator().")
@@ -197,7 +200,7 @@ def _call(function: Callable[[], Any], model: str, what: str) -> Any:
     """Call code of the model file; its failures become one sentence that names the line."""
     try:
         return function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(model)]
         line = f" at line {frames[-1].lineno}" if frames else ""
         raise BakeError(f"{model}: {what} failed{line} with {type(error).__name__}: {one_line(error)}") from error
@@ -229,8 +232,10 @@ def from_fitted_file(path: Path, sample: Path, target: str | None, name: str | N
     if target is not None:
         if target not in frame.columns:
             raise BakeError(f"{sample} has no column {target}: name the one that holds the true values.")
-        y = frame.pop(target)
+        y = _typed(frame.pop(target), _class_labels(estimator))
     frame = _check_columns(frame, estimator, sample)
+    categories = encoder_categories(estimator, list(frame.columns))
+    frame = pd.DataFrame({name: _typed(frame[name], categories.get(name)) for name in frame.columns})
     knows_names = hasattr(estimator, "feature_names_in_")
     return Source(
         name=name or path.stem,
@@ -242,6 +247,11 @@ def from_fitted_file(path: Path, sample: Path, target: str | None, name: str | N
         features={} if knows_names else {column: {} for column in frame.columns},
         description=f"{type(estimator).__name__}, fitted elsewhere.",
     )
+
+
+def _class_labels(estimator: Any) -> list[Any] | None:
+    classes = getattr(estimator, "classes_", None)
+    return classes.tolist() if isinstance(classes, np.ndarray) else None
 
 
 def _read_estimator(path: Path) -> Any:
@@ -261,7 +271,7 @@ def _read_estimator(path: Path) -> Any:
             ) from warning
         except BakeError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BakeError(
                 f"{path} cannot be loaded as joblib, pickle or skops ({type(error).__name__}: {one_line(error)[:-1]}): "
                 "install the packages it was fitted with, or save it again."
@@ -278,10 +288,32 @@ def _read_skops(path: Path) -> Any:
 
 
 def _read_sample(sample: Path) -> pd.DataFrame:
+    """Return the cells as they are written; only the estimator knows whether 01234 is a number or a word."""
     try:
-        return pd.read_csv(sample)
+        frame = pd.read_csv(sample, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise BakeError(f"{sample} cannot be read as CSV with a header: {one_line(error)}") from error
+    if pd.to_numeric(pd.Series(frame.columns), errors="coerce").notna().any():
+        raise BakeError(f"{sample} has no header: its first line must be the names of the columns.")
+    return frame
+
+
+def _typed(column: "pd.Series[Any]", known: Sequence[Any] | None) -> "pd.Series[Any]":
+    """Return a column of a CSV file with the type that its cells look like, or that of the values known of it.
+
+    Args:
+        column: The cells as text.
+        known: The categories or classes that the estimator knows there, if it does.
+    """
+    if known and all(isinstance(value, str) for value in known):
+        return column.where(column.isin(known) | (column != ""), np.nan)
+    missing = column.isin(MISSING_WORDS)
+    if set(column[~missing]) <= {"True", "False"}:
+        return (column == "True").astype("boolean").mask(missing) if missing.any() else column == "True"
+    numbers = pd.to_numeric(column.where(~missing, np.nan), errors="coerce")
+    if numbers[~missing].notna().all():
+        return numbers
+    return column.where(column != "", np.nan)
 
 
 def _check_columns(frame: pd.DataFrame, estimator: Any, sample: Path) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -124,16 +125,35 @@ def test_check_says_what_it_checked(house_prices: Path) -> None:
     assert "golden requests match" in done.stdout
 
 
-def test_a_taken_health_port_is_a_wrong_setting(serve: Callable[..., RunningServer], house_prices: Path) -> None:
-    """Two servers cannot have one health port, and the second says so."""
+@pytest.mark.parametrize("name", ["BAKEHOUSE_HTTP_PORT", "BAKEHOUSE_HEALTH_PORT"])
+def test_a_taken_port_is_a_wrong_setting(serve: Callable[..., RunningServer], house_prices: Path, name: str) -> None:
+    """Two servers cannot have one port, and the second says so at once."""
     first = serve(house_prices)
-    done = service(
-        BAKEHOUSE_ARTIFACT=str(house_prices),
-        BAKEHOUSE_HTTP_PORT=str(free_port()),
-        BAKEHOUSE_HEALTH_PORT=str(first.health_port),
-    )
+    ports = {"BAKEHOUSE_HTTP_PORT": str(free_port()), "BAKEHOUSE_HEALTH_PORT": str(free_port())}
+    done = service(BAKEHOUSE_ARTIFACT=str(house_prices), **{**ports, name: str(first.port)})
     assert done.returncode == EXIT_SETTINGS
     assert_one_sentence(done.stderr)
+
+
+def test_a_folder_for_series_of_somebody_else_is_let_alone(
+    serve: Callable[..., RunningServer], house_prices: Path, tmp_path: Path
+) -> None:
+    """A variable of another program's metrics does not keep the server from starting."""
+    server = serve(house_prices, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "none"))
+    assert server.workers()
+
+
+def test_an_artifact_that_was_replaced_is_not_served_by_half(
+    serve: Callable[..., RunningServer], house_prices: Path, tmp_path: Path
+) -> None:
+    """All processes of a server serve the artifact that was verified at its start."""
+    artifact = copy_of(house_prices, tmp_path)
+    server = serve(artifact)
+    shutil.rmtree(artifact)
+    rebaked(house_prices, tmp_path, README_md=b"another digest").rename(artifact)
+    os.kill(server.workers()[0], signal.SIGKILL)
+    assert server.process.wait(timeout=60) == EXIT_MODEL
+    assert "replaced while the server ran" in server.errors
 
 
 @pytest.mark.parametrize("n_threads", ["1", "2"])

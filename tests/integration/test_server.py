@@ -74,6 +74,28 @@ def test_the_health_port_answers_for_operations_only(server: RunningServer, path
     assert send(server.health_port, "GET", path).status == status
 
 
+@pytest.mark.parametrize("accept", ["application/openmetrics-text;version=abc", "text/plain;version=x.y.z", "*/*", ""])
+def test_any_accept_header_gets_metrics(server: RunningServer, accept: str) -> None:
+    """A scraper that asks for a version that does not exist gets the usual one, on both ports."""
+    for port in (server.port, server.health_port):
+        assert send(port, "GET", "/metrics", headers={"Accept": accept}).status == 200
+
+
+def test_a_refused_method_is_counted_for_its_route(server: RunningServer) -> None:
+    """A client with the wrong method is told apart from a scanner of made-up paths."""
+    answer = send(server.port, "DELETE", "/version")
+    assert_problem(answer, 405)
+    assert log_lines(server, answer.headers["x-request-id"])[0]["route"] == "/version"
+
+
+@pytest.mark.parametrize("line", [f"{CANARY} foo bar baz", f"GET /{CANARY} HTTP/9.9", f"GET /{CANARY * 9000} HTTP/1.1"])
+def test_broken_http_on_the_health_port_is_refused_in_the_same_form(server: RunningServer, line: str) -> None:
+    """The health port repeats nothing either."""
+    answer = exchange(server.health_port, f"{line}\r\n\r\n".encode())
+    assert b"application/problem+json" in answer
+    assert CANARY.encode() not in answer
+
+
 def test_version_metrics_log_and_answer_name_the_same_model(server: RunningServer) -> None:
     """The model version is one fact, wherever it is told."""
     answer = predict(server.port, EXAMPLE, X_Request_ID="same-model")
@@ -142,6 +164,8 @@ def test_broken_http_is_refused_in_the_same_form(server: RunningServer, case: st
     problem = json.loads(body)
     assert problem["status"] == status
     assert problem["error"] == problem["detail"]
+    assert f"X-Request-ID: {problem['request_id']}".encode() in head
+    assert log_lines(server, problem["request_id"])[0]["status"] == status
     assert CANARY.encode() not in answer
     assert CANARY not in server.errors + server.output
 

@@ -269,3 +269,20 @@ def test_no_golden_answer_of_a_shipped_model_is_empty(artifact_of: ArtifactOf):
     """The replay before traffic compares something."""
     for exchange in verify(artifact_of("penguins")).golden():
         assert len(exchange["response"]["y_pred"]) == len(exchange["request"]["X"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "sentence"),
+    [
+        ("import sys; sys.exit()", 1, "failed at line .* with SystemExit"),
+        ("raise KeyboardInterrupt", 130, "Interrupted: nothing was written"),
+    ],
+)
+def test_a_bake_that_is_cut_short_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: str, code: int, sentence: str
+):
+    """Whatever ends it, the exit code says so, and nothing is left behind."""
+    model = write_model_file(tmp_path, more)
+    assert main(["bake", model, "--output", str(tmp_path / "artifact")]) == code
+    assert re.search(sentence, capsys.readouterr().err)
+    assert [path.name for path in tmp_path.iterdir()] == ["line.py"]

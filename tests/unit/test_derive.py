@@ -493,3 +493,19 @@ def test_what_is_derived_is_what_the_service_serves(tmp_path: Path, case: str):
         assert None in np.asarray(golden[3]["request"]["X"][0], dtype=object)
     if any(feature.kind == "string" and not feature.closed for feature in artifact.contract.features):
         assert UNKNOWN_CATEGORY in golden[-1]["request"]["X"][0]
+
+
+def test_a_column_may_have_any_name(tmp_path: Path):
+    """Also one that a function of pandas has for itself."""
+    artifact = bake_whole_way(
+        tmp_path / "a", FRAME.set_axis(["self", "a/b", "größe"], axis=1), PRICES, LinearRegression()
+    )
+    assert artifact.contract.names == ("self", "a/b", "größe")
+
+
+def test_whole_numbers_that_float64_would_change_are_refused():
+    """The service would refuse them, and the estimator would have been fitted on others."""
+    frame = FRAME.assign(a=np.arange(N_ROWS) + 2**53 + 1)
+    with pytest.raises(BakeError, match="float64 cannot hold the whole numbers in a"):
+        as_frame(frame, list(frame.columns))
+    as_frame(FRAME.assign(a=2**53 + 2 * np.arange(N_ROWS)), list(frame.columns))

@@ -270,3 +270,39 @@ def test_a_skops_file_with_other_types_is_refused(tmp_path: Path):
     skops.io.dump(fitted, tmp_path / "model.skops")
     with pytest.raises(BakeError, match=r"holds types that are not scikit-learn's \(pandas.*\): save it with"):
         load_alone(tmp_path / "model.skops")
+
+
+def test_a_sample_has_the_types_that_the_encoders_know(tmp_path: Path):
+    """Digits may be words, and NA the name of a category; only the estimator knows."""
+    frame = pd.DataFrame({"zip": ["01234", "98765"] * 5, "kind": ["NA", "B", "NA", "B", "C"] * 2, "n": range(10)})
+    encoder = make_column_transformer((OneHotEncoder(), ["zip", "kind"]), remainder="passthrough")
+    joblib.dump(make_pipeline(encoder, LogisticRegression()).fit(frame, ["01", "02"] * 5), tmp_path / "m.joblib")
+    frame.assign(y=["01", "02"] * 5).to_csv(tmp_path / "rows.csv", index=False)
+    source = from_fitted_file(tmp_path / "m.joblib", tmp_path / "rows.csv", "y", None)
+    assert source.X["zip"].tolist() == frame["zip"].tolist()
+    assert source.X["kind"].tolist() == frame["kind"].tolist()
+    assert source.X["n"].dtype.kind == "i"
+    assert list(source.y) == ["01", "02"] * 5
+
+
+def test_a_sample_has_the_types_that_its_cells_look_like(tmp_path: Path):
+    """Where the estimator knows no values, numbers, booleans and gaps are read as usual."""
+    rows = "whole,part,gap,flag,maybe,word\n1,1.5,,True,,NA\n2,2.5,NaN,False,True,a\n3,3,7,True,False,\n"
+    (tmp_path / "rows.csv").write_text(rows)
+    names = ["whole", "part", "gap", "flag", "maybe", "word"]
+    fitted = FunctionTransformer(validate=False).fit(pd.read_csv(tmp_path / "rows.csv"))
+    joblib.dump(fitted, tmp_path / "m.joblib")
+    frame = from_fitted_file(tmp_path / "m.joblib", tmp_path / "rows.csv", None, None).X
+    assert list(frame.columns) == names
+    assert [frame[name].dtype.kind for name in ("whole", "part", "gap")] == ["i", "f", "f"]
+    assert frame["gap"].isna().tolist() == [True, True, False]
+    assert frame["flag"].dtype == bool
+    assert frame["maybe"].isna().tolist() == [True, False, False]
+    assert frame["word"].isna().tolist() == [False, False, True]
+
+
+def test_a_sample_without_a_header_is_refused(tmp_path: Path, line: Path):
+    """Its first row would be taken for the names."""
+    (tmp_path / "rows.csv").write_text("1.5,2\n3,4\n")
+    with pytest.raises(BakeError, match="has no header"):
+        from_fitted_file(line, tmp_path / "rows.csv", None, None)
