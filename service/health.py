@@ -9,7 +9,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import WSGIApplication
 
 from service.errors import raw_problem
-from service.logs import request_id
+from service.logs import new_request_id
 
 CLIENT_TIMEOUT_SECONDS = 5  # a probe that takes longer has given up
 BACKLOG = 128
@@ -58,7 +58,7 @@ class _Handler(WSGIRequestHandler):
         """Answer broken HTTP as the API does; the library's own page repeats it."""
         status = HTTPStatus(code)
         detail = f"{status.phrase}: this is no HTTP request that can be served."
-        self.wfile.write(raw_problem(status, detail, request_id(lambda _name, default: default)))
+        self.wfile.write(raw_problem(status, detail, new_request_id()))
         self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:

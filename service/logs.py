@@ -25,6 +25,11 @@ def request_id(header: Callable[[str, str], str]) -> str:
         return given
     if trace := TRACEPARENT.fullmatch(header("traceparent", "")):
         return trace.group(1)
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """Return an id for a request whose caller gave none."""
     return secrets.token_hex(16)
 
 

@@ -8,7 +8,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from service.app import UNMATCHED
 from service.errors import raw_problem
-from service.logs import log_request, request_id
+from service.logs import log_request, new_request_id
 
 STATUS_OF_ERROR = {
     errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
@@ -43,7 +43,7 @@ class Worker(ThreadWorker):
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             detail = "The service failed on this request; its log says where."
             self.log.error("The worker failed on a request with %s", type(exc).__name__)
-        identifier = request_id(lambda _name, default: default)
+        identifier = new_request_id()
         self.app.metrics.count_request(UNMATCHED, "other", status, 0.0)
         log_request(
             request_id=identifier, route=UNMATCHED, method="", status=int(status), duration_seconds=0.0, rows=0,

@@ -121,7 +121,7 @@ def derive_contract(
     asker = _asker(estimator, X, frame)
     rows = frame.head(3)
     answers = asker.answers(rows)
-    classes = _classes(estimator)
+    classes = classes_of(estimator)
     outputs = tuple(_output(name, values, estimator, classes, target_names) for name, values in answers.items())
     kinds = {name: _kind(frame[name]) for name in names}
     encoded = {
@@ -313,7 +313,8 @@ def is_category(column: "pd.Series[Any]") -> bool:
     return isinstance(column.dtype, pd.CategoricalDtype)
 
 
-def _classes(estimator: Any) -> tuple[Any, ...] | None:
+def classes_of(estimator: Any) -> tuple[Any, ...] | None:
+    """Return the labels of a classifier with one target, in the order of its probabilities."""
     classes = getattr(estimator, "classes_", None)
     return tuple(classes.tolist()) if isinstance(classes, np.ndarray) and classes.ndim == 1 else None
 

@@ -21,7 +21,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
-from training.derive import encoder_categories
+from training.derive import classes_of, encoder_categories
 from training.errors import BakeError, one_line
 
 MODEL_FILE_MODULE = "bakehouse_model_file"  # what a model file is called once it is imported
@@ -232,7 +232,7 @@ def from_fitted_file(path: Path, sample: Path, target: str | None, name: str | N
     if target is not None:
         if target not in frame.columns:
             raise BakeError(f"{sample} has no column {target}: name the one that holds the true values.")
-        y = _typed(frame.pop(target), _class_labels(estimator))
+        y = _typed(frame.pop(target), classes_of(estimator))
     frame = _check_columns(frame, estimator, sample)
     categories = encoder_categories(estimator, list(frame.columns))
     frame = pd.DataFrame({name: _typed(frame[name], categories.get(name)) for name in frame.columns})
@@ -247,11 +247,6 @@ def from_fitted_file(path: Path, sample: Path, target: str | None, name: str | N
         features={} if knows_names else {column: {} for column in frame.columns},
         description=f"{type(estimator).__name__}, fitted elsewhere.",
     )
-
-
-def _class_labels(estimator: Any) -> list[Any] | None:
-    classes = getattr(estimator, "classes_", None)
-    return classes.tolist() if isinstance(classes, np.ndarray) else None
 
 
 def _read_estimator(path: Path) -> Any:
