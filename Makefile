@@ -2,12 +2,18 @@
 PYTHON ?= python3
 MODEL ?= training/models/house_prices.py
 ARTIFACT ?= artifact
+IMAGE ?= bakehouse
+# A commit, or whatever the model version is to be.
+TAG ?= $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo dev)
+REVISION := $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)
 BIN := .venv/bin
 LOCKED := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
+BUILD_ARGUMENTS = --build-arg MODEL=$(MODEL) --build-arg MODEL_VERSION=$(TAG) --build-arg REVISION=$(REVISION) \
+	$(addprefix --build-arg SOURCE_DATE_EPOCH=,$(shell git log -1 --format=%ct 2>/dev/null))
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help install train serve test format lint types check lock docs clean
+.PHONY: help install train serve image test format lint types check lock docs clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +31,12 @@ train: install ## Train MODEL and bake it into ARTIFACT
 
 serve: train ## Train, bake and serve MODEL on port 8080
 	BAKEHOUSE_ARTIFACT=$(ARTIFACT) BAKEHOUSE_HOST=$${BAKEHOUSE_HOST:-127.0.0.1} exec $(BIN)/python -m service
+
+image: ## Train MODEL in a container build and bake it into the image IMAGE:TAG; TAG is the model version
+	docker build $(BUILD_ARGUMENTS) --target train --tag $(IMAGE)-train:$(TAG) .
+	docker build $(BUILD_ARGUMENTS) --tag $(IMAGE):$(TAG) \
+		$$(docker run --rm $(IMAGE)-train:$(TAG) inspect artifact --labels | sed 's/^/--label /') .
+	@echo "Built $(IMAGE):$(TAG)"
 
 test: install ## Run every test that needs no container engine and no cluster, with coverage
 	$(BIN)/pytest --numprocesses 2 --dist worksteal --cov --cov-report=term-missing

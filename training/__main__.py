@@ -11,6 +11,7 @@ from pathlib import Path
 
 from service.artifact import ArtifactError, read_manifest, verify
 from training.bake import bake, describe
+from training.documents import image_labels
 from training.errors import BakeError
 from training.source import from_fitted_file, from_model_file
 
@@ -51,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     baking.set_defaults(run=_bake)
     inspecting = commands.add_parser("inspect", help="print an artifact's contract, scores, versions and digest")
     inspecting.add_argument("artifact", type=Path, metavar="DIR")
-    inspecting.add_argument("--json", action="store_true", help="for programs")
+    form = inspecting.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for programs")
+    form.add_argument("--labels", action="store_true", help="the labels of its image, name=value, one a line")
     inspecting.set_defaults(run=_inspect)
     return parser
 
@@ -97,6 +100,8 @@ def _inspect(options: argparse.Namespace) -> int:
         problem = str(error)
     if options.json:
         sys.stdout.write(json.dumps({**manifest, "problem": problem}, indent=2, sort_keys=True) + "\n")
+    elif options.labels:
+        sys.stdout.writelines(f"{name}={value}\n" for name, value in image_labels(manifest).items())
     else:
         sys.stdout.write(describe(manifest, problem or "digest and library versions match"))
     return EXIT_REFUSED if problem else 0

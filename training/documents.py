@@ -68,6 +68,16 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def image_labels(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels of the image that an artifact is baked into, in OCI's names where it has one."""
+    return {
+        "org.opencontainers.image.version": manifest["version"],
+        "org.opencontainers.image.revision": manifest["source_commit"],
+        "bakehouse.model.name": manifest["name"],
+        "bakehouse.model.digest": manifest["digest"],
+    }
+
+
 def model_card(manifest: Mapping[str, Any]) -> str:
     """Return the card: what a person should know before trusting the model."""
     contract, scores, data = manifest["contract"], manifest["scores"], manifest["data"]

@@ -1,0 +1,234 @@
+{{/* Every name, label set and image reference, once. */}}
+
+{{- define "bakehouse.chartName" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" -}}
+{{- end }}
+
+{{/* 50 characters leave room for suffixes such as -gate within a label's 63. */}}
+{{- define "bakehouse.name" -}}
+{{- $chart := include "bakehouse.chartName" . -}}
+{{- $name := contains $chart .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $chart) -}}
+{{- default $name .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- end }}
+
+{{/* What selects a release's objects; never changes, because a Deployment's selector cannot. */}}
+{{- define "bakehouse.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "bakehouse.chartName" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "bakehouse.serverSelector" -}}
+{{ include "bakehouse.selectorLabels" . }}
+app.kubernetes.io/component: server
+{{- end }}
+
+{{- define "bakehouse.labels" -}}
+{{- include "bakehouse.labelsOf" (dict "root" .) -}}
+{{- end }}
+
+{{/* The labels of an object of one component. Takes root and component. */}}
+{{- define "bakehouse.labelsOf" -}}
+{{- $own := include "bakehouse.selectorLabels" .root | fromYaml -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .root.Release.Service -}}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_") -}}
+{{- with .component }}{{ $_ := set $own "app.kubernetes.io/component" . }}{{ end -}}
+{{- with .root.Values.image.tag }}{{ $_ := set $own "app.kubernetes.io/version" . }}{{ end -}}
+{{- toYaml (mergeOverwrite (deepCopy .root.Values.commonLabels) $own) -}}
+{{- end }}
+
+{{/* The labels of a pod: what a new chart changes is not among them, so that a new chart alone replaces no pod. */}}
+{{- define "bakehouse.podLabels" -}}
+{{- $own := include "bakehouse.selectorLabels" .root | fromYaml -}}
+{{- $_ := set $own "app.kubernetes.io/component" .component -}}
+{{- with .root.Values.image.tag }}{{ $_ := set $own "app.kubernetes.io/version" . }}{{ end -}}
+{{- toYaml (mergeOverwrite (deepCopy .root.Values.commonLabels) (deepCopy .root.Values.podLabels) $own) -}}
+{{- end }}
+
+{{- define "bakehouse.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ with .tag }}:{{ . }}{{ end }}{{ with .digest }}@{{ . }}{{ end }}
+{{- end -}}
+{{- end }}
+
+{{- define "bakehouse.serviceAccountName" -}}
+{{- default (.Values.serviceAccount.create | ternary (include "bakehouse.name" .) "default") .Values.serviceAccount.name -}}
+{{- end }}
+
+{{/* The fewest pods that run when nothing is wrong. */}}
+{{- define "bakehouse.fewestPods" -}}
+{{- .Values.autoscaling.enabled | ternary .Values.autoscaling.minReplicas (include "bakehouse.wantedPods" .) -}}
+{{- end }}
+
+{{- define "bakehouse.wantedPods" -}}
+{{- ternary 2 .Values.replicaCount (kindIs "invalid" .Values.replicaCount) -}}
+{{- end }}
+
+{{/*
+The line replicas:, or nothing. Whoever set a field owns it, and an apply that disagrees is a conflict: so a number that
+kubectl or a HorizontalPodAutoscaler took over is left as it is. A field that nobody but Helm owns and that it no longer
+applies falls back to 1, under whatever load: so it is applied, as it is, until an autoscaler takes it over. Helm 3 knows
+no owners and sets back what is left out.
+*/}}
+{{- define "bakehouse.replicas" -}}
+{{- $wanted := .Values.autoscaling.enabled | ternary "" (include "bakehouse.wantedPods" .) -}}
+{{- $live := lookup "apps/v1" "Deployment" .Release.Namespace (include "bakehouse.name" .) -}}
+{{- $owners := list -}}
+{{- range dig "metadata" "managedFields" list $live -}}
+{{- if hasKey (dig "fieldsV1" "f:spec" dict .) "f:replicas" }}{{ $owners = append $owners .manager }}{{ end -}}
+{{- end -}}
+{{- $others := without $owners "helm" -}}
+{{- if and $wanted (not $others) -}}
+replicas: {{ $wanted }}
+{{- else if and $live (or $wanted (and $owners (not $others)) (hasPrefix "v3" .Capabilities.HelmVersion.Version)) -}}
+replicas: {{ $live.spec.replicas }}
+{{- end -}}
+{{- end }}
+
+{{/* Drain and graceful timeout, and ten seconds for the start of the drain command and the exit. */}}
+{{- define "bakehouse.stopSeconds" -}}
+{{- add (ceil .Values.settings.drainSeconds) .Values.settings.gracefulTimeoutSeconds 10 -}}
+{{- end }}
+
+{{- define "bakehouse.terminationGracePeriodSeconds" -}}
+{{- default (include "bakehouse.stopSeconds" .) .Values.rollout.terminationGracePeriodSeconds -}}
+{{- end }}
+
+{{/* The environment of the server, or of a check that runs before the release's Secrets exist: settings, and extraEnv
+over them, as one list in which no name is twice. Takes root and server. */}}
+{{- define "bakehouse.env" -}}
+{{- $env := dict -}}
+{{- range $name, $value := .root.Values.settings -}}
+{{- if not (kindIs "invalid" $value) -}}
+{{- $variable := eq $name "workers" | ternary "WEB_CONCURRENCY" (printf "BAKEHOUSE_%s" ($name | snakecase | upper)) -}}
+{{- $_ := set $env $variable (dict "value" (include "bakehouse.number" $value)) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .server .root.Values.ingress.enabled (include "bakehouse.edgeTLS" .root) .root.Values.tls.redirect -}}
+{{- $_ := set $env "BAKEHOUSE_REDIRECT_TO_HTTPS" (dict "value" "true") -}}
+{{- end -}}
+{{- if and .server .root.Values.backendTLS.enabled -}}
+{{- $_ := set $env "BAKEHOUSE_TLS_CERTIFICATE" (dict "value" "/etc/bakehouse/tls/tls.crt") -}}
+{{- $_ := set $env "BAKEHOUSE_TLS_KEY" (dict "value" "/etc/bakehouse/tls/tls.key") -}}
+{{- end -}}
+{{- range .root.Values.extraEnv }}{{ $_ := set $env .name (omit . "name") }}{{ end -}}
+{{- range $name := keys $env | sortAlpha -}}
+- {{ merge (dict "name" $name) (get $env $name) | toJson }}
+{{ end }}
+{{- end }}
+
+{{/* A number as people write it: YAML's large whole numbers are floats, which print as 1e+06. */}}
+{{- define "bakehouse.number" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
+{{- end }}
+
+{{/* What the pod of the server and those of its checks have in common. */}}
+{{- define "bakehouse.podSpec" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets: {{ toJson . }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{ toJson . }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{ toJson . }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity: {{ toJson . }}
+{{- end }}
+securityContext: {{ toJson .Values.podSecurityContext }}
+{{- end }}
+
+{{- define "bakehouse.container" -}}
+image: {{ include "bakehouse.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+resources: {{ toJson .Values.resources }}
+securityContext: {{ toJson .Values.securityContext }}
+terminationMessagePolicy: FallbackToLogsOnError
+{{- end }}
+
+{{/* "true" where the edge has a certificate, else nothing. */}}
+{{- define "bakehouse.edgeTLS" -}}
+{{- if ne .Values.tls.mode "none" }}true{{ end -}}
+{{- end }}
+
+{{/* All host names of both edges, as JSON. */}}
+{{- define "bakehouse.hosts" -}}
+{{- $ingress := .Values.ingress.enabled | ternary .Values.ingress.hosts list -}}
+{{- $gateway := .Values.gateway.enabled | ternary .Values.gateway.hostnames list -}}
+{{- concat $ingress $gateway | toJson -}}
+{{- end }}
+
+{{- define "bakehouse.tlsSecretName" -}}
+{{- default (printf "%s-tls" (include "bakehouse.name" .)) .Values.tls.secretName -}}
+{{- end }}
+
+{{- define "bakehouse.backendTLSSecretName" -}}
+{{- default (printf "%s-pod-tls" (include "bakehouse.name" .)) .Values.backendTLS.secretName -}}
+{{- end }}
+
+{{- define "bakehouse.backendTLSHostname" -}}
+{{- default (printf "%s.%s.svc" (include "bakehouse.name" .) .Release.Namespace) .Values.backendTLS.hostname -}}
+{{- end }}
+
+{{- define "bakehouse.backendCAConfigMapName" -}}
+{{- default (printf "%s-pod-ca" (include "bakehouse.name" .)) .Values.backendTLS.caConfigMapName -}}
+{{- end }}
+
+{{/*
+The data of a self-signed Secret, as JSON: that of the live Secret as long as it is for the same names, so that an upgrade
+changes nothing; else a new authority and a certificate of it. Takes root, name (of the Secret) and hosts.
+*/}}
+{{- define "bakehouse.selfSigned" -}}
+{{- $live := lookup "v1" "Secret" .root.Release.Namespace .name -}}
+{{- $hosts := join "," .hosts -}}
+{{- if and $live (eq (dig "metadata" "annotations" "bakehouse/hosts" "" $live) $hosts) -}}
+{{- toJson $live.data -}}
+{{- else -}}
+{{- $authority := genCA (printf "%s in %s, self-signed" .name .root.Release.Namespace) 3650 -}}
+{{- $certificate := genSignedCert (first .hosts) nil .hosts 3650 $authority -}}
+{{- dict "ca.crt" (b64enc $authority.Cert) "tls.crt" (b64enc $certificate.Cert) "tls.key" (b64enc $certificate.Key) | toJson -}}
+{{- end -}}
+{{- end }}
+
+{{/* Listeners of a Gateway or ListenerSet: plain HTTP for the redirect, or for all where there is no TLS; HTTPS. */}}
+{{- define "bakehouse.listeners" -}}
+{{- $root := . -}}
+{{- range $index, $host := .Values.gateway.hostnames }}
+- name: http-{{ $index }}
+  hostname: {{ $host | quote }}
+  port: 80
+  protocol: HTTP
+  allowedRoutes: {namespaces: {from: Same}}
+{{- if include "bakehouse.edgeTLS" $root }}
+- name: https-{{ $index }}
+  hostname: {{ $host | quote }}
+  port: 443
+  protocol: HTTPS
+  allowedRoutes: {namespaces: {from: Same}}
+  tls:
+    mode: Terminate
+    certificateRefs: [{name: {{ include "bakehouse.tlsSecretName" $root }}}]
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The listeners that a route attaches to, as JSON. Takes root and scheme. */}}
+{{- define "bakehouse.parentRefs" -}}
+{{- $create := .root.Values.gateway.create -}}
+{{- if eq $create.kind "none" -}}
+{{- eq .scheme "https" | ternary .root.Values.gateway.parentRefs .root.Values.gateway.redirectParentRefs | toJson -}}
+{{- else -}}
+{{- $refs := list -}}
+{{- $root := .root -}}
+{{- $scheme := .scheme -}}
+{{- range $index, $_ := .root.Values.gateway.hostnames -}}
+{{- $refs = append $refs (dict "group" "gateway.networking.k8s.io" "kind" $create.kind "name" (include "bakehouse.name" $root) "sectionName" (printf "%s-%d" $scheme $index)) -}}
+{{- end -}}
+{{- toJson $refs -}}
+{{- end -}}
+{{- end }}
