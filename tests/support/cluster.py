@@ -1,0 +1,177 @@
+"""A real cluster through the verbs of $CLUSTER (up, env, load, monitoring, down), and what the tests do on it."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm/bakehouse"
+CLIENTS = (ROOT / "tests/e2e/clients.py").read_text()
+MINUTE = 60
+
+Json = dict[str, Any]
+
+
+def run(
+    *command: str, environ: Mapping[str, str] | None = None, check: bool = True, given: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end.
+
+    Raises:
+        AssertionError: If it fails and that matters; shows all that it printed.
+    """
+    done = subprocess.run(
+        command, env=environ, input=given, capture_output=True, text=True, timeout=20 * MINUTE, check=False, cwd=ROOT
+    )
+    assert not check or done.returncode == 0, f"{shlex.join(command)}:\n{done.stdout}{done.stderr}"
+    return done
+
+
+def wait_until(what: str, holds: Callable[[], Any], seconds: float = 120, pause: float = 0.5) -> Any:
+    """Return what a condition gives once it gives something.
+
+    Raises:
+        AssertionError: If it did not within this time.
+    """
+    deadline = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < deadline, f"after {seconds} s: not {what}"
+        time.sleep(pause)
+    return found
+
+
+@dataclass
+class Running:
+    """Clients that run as a process, tests/e2e/clients.py."""
+
+    process: subprocess.Popen[str]
+    last: Json = field(default_factory=dict)
+
+    def report(self) -> Json:
+        """Return what they count so far."""
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self._read()
+
+    def stop(self) -> Json:
+        """Stop them and return what they counted."""
+        if self.process.poll() is None:
+            assert self.process.stdin
+            self.process.stdin.close()
+            self._read()
+            self.process.wait(timeout=MINUTE)
+        return self.last
+
+    def _read(self) -> Json:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, f"the clients ended with {self.process.wait(timeout=MINUTE)}"
+        self.last = json.loads(line)
+        return self.last
+
+
+@dataclass
+class Load:
+    """Clients at the edge and, from a pod, straight at the Service."""
+
+    edge: Running
+    direct: Running
+
+    def reports(self) -> dict[str, Json]:
+        """Return what both count so far."""
+        return {"edge": self.edge.report(), "direct": self.direct.report()}
+
+    def stop(self) -> dict[str, Json]:
+        """Stop both and return what they counted."""
+        return {"edge": self.edge.stop(), "direct": self.direct.stop()}
+
+    def wait_for(self, version: str, n_answers: int = 200) -> None:
+        """Return once clients on both ways were answered so often by a model version."""
+        for clients in (self.edge, self.direct):
+            wait_until(
+                f"{n_answers} answers of {version}",
+                lambda clients=clients: clients.report()["answers"].get(version, 0) >= n_answers,
+            )
+
+
+class Cluster:
+    """A cluster that is up.
+
+    Args:
+        command: What has the verbs.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+        run(command, "up")
+        self.environ = self._environ()
+        self.ingress_ip = self.environ["INGRESS_IP"]
+
+    def _environ(self) -> dict[str, str]:
+        exported = run("bash", "-c", f'eval "$({shlex.quote(self.command)} env)" && env -0').stdout
+        return dict(pair.split("=", 1) for pair in exported.split("\0") if pair)
+
+    def load_images(self, *images: str) -> None:
+        """Make images of the local engine available to the nodes."""
+        run(self.command, "load", *images)
+
+    def monitoring(self) -> str:
+        """Add a Prometheus that reads every monitor, and return its address."""
+        run(self.command, "monitoring")
+        self.environ = self._environ()
+        return self.environ["PROMETHEUS_URL"]
+
+    def kubectl(self, *arguments: str, given: str | None = None, check: bool = True) -> str:
+        """Run kubectl and return what it prints."""
+        return run("kubectl", *arguments, environ=self.environ, check=check, given=given).stdout
+
+    def get(self, *arguments: str) -> Json:
+        """Return what kubectl get prints as JSON."""
+        return dict(json.loads(self.kubectl("get", *arguments, "-o", "json")))
+
+    def apply(self, *objects: Json) -> None:
+        """Apply objects."""
+        self.kubectl("apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+    def helm(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run helm."""
+        return run("helm", *arguments, environ=self.environ, check=check)
+
+    def in_pod(self, namespace: str, pod: str, code: str, *arguments: str) -> str:
+        """Run Python code in a pod and return what it prints."""
+        return self.kubectl("-n", namespace, "exec", pod, "--", "python", "-c", code, *arguments)
+
+    def pods(self, namespace: str, release: str) -> list[Json]:
+        """Return the server pods of a release that are not on their way out."""
+        selector = f"app.kubernetes.io/instance={release},app.kubernetes.io/component=server"
+        items = self.get("-n", namespace, "pods", "-l", selector)["items"]
+        return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
+
+    @contextmanager
+    def load(self, namespace: str, pod: str, edge: Json, direct: Json) -> Iterator[Load]:
+        """Have clients on this machine and in a pod predict without pause; each answers before this returns."""
+        at_edge = [sys.executable, "-c", CLIENTS, json.dumps(edge)]
+        in_pod = ["kubectl", "-n", namespace, "exec", "-i", pod, "--", "python", "-c", CLIENTS, json.dumps(direct)]
+        running = Load(*(Running(_start(command, self.environ)) for command in (at_edge, in_pod)))
+        try:
+            yield running
+        finally:
+            running.stop()
+
+
+def _start(command: list[str], environ: Mapping[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**environ})
+
+
+def cluster_command() -> str:
+    """Return the command with the cluster's verbs."""
+    return os.environ.get("CLUSTER", str(ROOT / "tests/e2e/cluster"))
