@@ -3,6 +3,7 @@ PYTHON ?= python3
 MODEL ?= training/models/house_prices.py
 ARTIFACT ?= artifact
 IMAGE ?= bakehouse
+CLUSTER ?= tests/e2e/cluster
 # A commit, or whatever the model version is to be.
 TAG ?= $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo dev)
 REVISION := $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)
@@ -13,7 +14,7 @@ BUILD_ARGUMENTS = --build-arg MODEL=$(MODEL) --build-arg MODEL_VERSION=$(TAG) --
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help install train serve image test format lint types check lock docs clean
+.PHONY: help install train serve image test e2e format lint types check lock docs clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +41,9 @@ image: ## Train MODEL in a container build and bake it into the image IMAGE:TAG;
 
 test: install ## Run every test that needs no container engine and no cluster, with coverage
 	$(BIN)/pytest --numprocesses 2 --dist worksteal --cov --cov-report=term-missing
+
+e2e: install ## Prove installs, rollouts and refusals on a throw-away cluster (CLUSTER has its verbs); 25 minutes
+	CLUSTER=$(CLUSTER) $(BIN)/pytest tests/e2e --capture=no
 
 format: install ## Format the code and mend what the linter can
 	$(BIN)/ruff format .

@@ -75,6 +75,7 @@ class Clients:
                 time.sleep(0.05)  # as a caller does that is refused
             else:
                 self.count(sent, json.loads(content))
+                time.sleep(self.configuration.get("pause_seconds", 0))
             if closes and connection:
                 connection.close()
                 connection = None

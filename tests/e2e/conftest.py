@@ -87,7 +87,9 @@ def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Images
 
     sources = {version: MODEL.format(alpha=10.0**number) for number, version in enumerate(VERSIONS)}
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(bake, *zip(*{**sources, "crash": sources["v1"], "contract": OTHER_CONTRACT}.items(), strict=True)))
+        list(
+            pool.map(bake, *zip(*{**sources, "crash": sources["v1"], "contract": OTHER_CONTRACT}.items(), strict=True))
+        )
     expected = {version: _golden(directory / version)["response"] for version in VERSIONS}
     assert len({json.dumps(answer) for answer in expected.values()}) == len(VERSIONS)
     _break(directory)
@@ -217,12 +219,13 @@ def other_node(cluster: Cluster) -> str:
 def load(cluster: Cluster, images: Images, namespace: str, client_pod: str, upgrade: Upgrade) -> Any:
     """Return a function that starts the clients of both ways, once a release is there."""
 
-    def start(n_keep_alive: int = N_KEEP_ALIVE, n_reconnecting: int = N_RECONNECTING) -> Any:
+    def start(n_keep_alive: int = N_KEEP_ALIVE, n_reconnecting: int = N_RECONNECTING, pause_seconds: float = 0) -> Any:
         both = {
             "body": images.body,
             "expected": images.expected,
             "keep_alive": n_keep_alive,
             "reconnecting": n_reconnecting,
+            "pause_seconds": pause_seconds,
         }
         ca = authority(cluster, namespace)
         edge = {**both, "url": f"https://{INGRESS_HOST}", "connect_to": cluster.ingress_ip, "ca": ca}

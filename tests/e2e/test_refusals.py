@@ -16,9 +16,7 @@ REASONS = {
 
 
 @pytest.mark.parametrize("tag", REASONS)
-def test_a_bad_model_never_answers(
-    cluster: Cluster, upgrade: Upgrade, namespace: str, load: Any, tag: str
-) -> None:
+def test_a_bad_model_never_answers(cluster: Cluster, upgrade: Upgrade, namespace: str, load: Any, tag: str) -> None:
     """The upgrade fails and says why, the release goes back, and the old pods were never touched."""
     upgrade("v1")
     before = {pod["metadata"]["uid"] for pod in wait_for_pods(cluster, namespace, 2)}

@@ -13,7 +13,7 @@ from tests.support.cluster import CHART, Cluster, wait_until
 
 
 def request(cluster: Cluster, host: str, ca: str | None, method: str, path: str, body: Any = None) -> Any:
-    """Send one request to the edge, over verified TLS if there is an authority; return the response with its content."""
+    """Send one request to the edge, over verified TLS if there is an authority; return response and content."""
     port = 443 if ca else 80
     connection = http.client.HTTPConnection(host, port, timeout=30)
     stream = socket.create_connection((cluster.ingress_ip, port), timeout=30)

@@ -1,5 +1,6 @@
 """Ten models are rolled out one after another under load, and no request is lost."""
 
+import itertools
 import statistics
 import time
 from typing import Any
@@ -30,6 +31,6 @@ def test_ten_rollouts_under_load_lose_no_request(upgrade: Upgrade, load: Any) ->
         assert report["failed"] == 0
         assert set(report["answers"]) == set(VERSIONS)
         assert report["connections"] > 0
-        for older, newer in zip(VERSIONS, VERSIONS[1:], strict=False):
+        for older, newer in itertools.pairwise(VERSIONS):
             assert report["last_sent"][older] < completed[newer]
     assert max(seconds.values()) < 5 * MINUTE  # helm's own timeout

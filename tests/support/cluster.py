@@ -134,6 +134,10 @@ class Cluster:
         """Run kubectl and return what it prints."""
         return run("kubectl", *arguments, environ=self.environ, check=check, given=given).stdout
 
+    def kubectl_started(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start kubectl and return its process."""
+        return subprocess.Popen(["kubectl", *arguments], env=self.environ, stdout=subprocess.DEVNULL, text=True)
+
     def get(self, *arguments: str) -> Json:
         """Return what kubectl get prints as JSON."""
         return dict(json.loads(self.kubectl("get", *arguments, "-o", "json")))

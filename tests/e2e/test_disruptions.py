@@ -1,0 +1,186 @@
+"""Pods, processes and nodes go away under load: what is lost is at most what was inside the process that was killed."""
+
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import N_KEEP_ALIVE, N_RECONNECTING, NAME, Upgrade, other_node, wait_for_pods
+from tests.support.cluster import Cluster, Json, Load, wait_until
+
+N_CLIENTS = 2 * (N_KEEP_ALIVE + N_RECONNECTING)
+KILL_SERVING_PROCESS = """
+import os, signal
+[child] = open("/proc/1/task/1/children").read().split()
+os.kill(int(child), signal.SIGKILL)
+"""
+# Run with the node's process ids: number 1 cannot be killed from inside its container. Takes the signal's number, and
+# "server" with a pod's uid, or "kubelet" with a node's name.
+SIGNAL_ON_NODE = """
+import os, pathlib, sys
+number, kind, wanted = sys.argv[1:]
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    try:
+        words = (process / "cmdline").read_bytes().decode().split(chr(0))
+        cgroup = (process / "cgroup").read_text().replace("_", "-")
+        status = (process / "status").read_text()
+    except OSError:
+        continue
+    own_id = status.partition("NSpid:")[2].splitlines()[0].split()[-1]
+    server = words[1:3] == ["-m", "service"] and own_id == "1" and wanted in cgroup
+    named = [word for word in words if word.startswith("--hostname-override=")] or ["=" + wanted]
+    kubelet = "kubelet" in [word.rpartition("/")[2] for word in words[:2]] and named[0].endswith("=" + wanted)
+    if server if kind == "server" else kubelet:
+        os.kill(int(process.name), int(number))
+        print(process.name)
+"""
+
+
+def lost(reports: dict[str, Json]) -> int:
+    """Return and print how many requests were lost."""
+    for way, report in reports.items():
+        print(f"{way}: {report['good']} good, {report['failed']} failed {report['failures'][:3]}")
+    return sum(report["failed"] for report in reports.values())
+
+
+def settle(clients: Load) -> dict[str, Json]:
+    """Let the clients go on for a while after what happened, and stop them."""
+    time.sleep(10)
+    return clients.stop()
+
+
+def test_a_killed_serving_process_loses_only_its_own_requests(
+    cluster: Cluster, upgrade: Upgrade, namespace: str, load: Any
+) -> None:
+    """SIGKILL to Gunicorn's worker: its master keeps the port open and starts another one."""
+    upgrade("v1")
+    [pod, _] = wait_for_pods(cluster, namespace, 2)
+    with load() as clients:
+        clients.wait_for("v1")
+        cluster.in_pod(namespace, pod["metadata"]["name"], KILL_SERVING_PROCESS)
+        assert lost(settle(clients)) <= N_CLIENTS
+
+
+def test_a_deleted_pod_loses_nothing(cluster: Cluster, upgrade: Upgrade, namespace: str, load: Any) -> None:
+    """Its preStop drains it while the next one starts."""
+    upgrade("v1")
+    [pod, _] = wait_for_pods(cluster, namespace, 2)
+    with load() as clients:
+        clients.wait_for("v1")
+        cluster.kubectl("-n", namespace, "delete", "pod", pod["metadata"]["name"])
+        wait_for_pods(cluster, namespace, 2)
+        assert lost(settle(clients)) == 0
+
+
+def test_a_node_drain_loses_nothing_and_the_budget_holds(
+    cluster: Cluster, upgrade: Upgrade, namespace: str, load: Any
+) -> None:
+    """With all pods on the drained node, they leave one by one, each once another one is ready."""
+    node = other_node(cluster)
+    upgrade("v1", nodeSelector={"kubernetes.io/hostname": node}, replicaCount=3)
+    wait_for_pods(cluster, namespace, 3)
+    upgrade("v1", replicaCount=3, nodeSelector={}, **{"affinity": preferring(node)})
+    pods = wait_for_pods(cluster, namespace, 3)
+    assert {pod["spec"]["nodeName"] for pod in pods} == {node}
+    fewest = 3
+    try:
+        with load() as clients:
+            clients.wait_for("v1")
+            cluster.kubectl("cordon", node)
+            draining = cluster.kubectl_started("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s",
+                                               "--pod-selector", "app.kubernetes.io/instance=house")  # fmt: skip
+            while draining.poll() is None:
+                available = cluster.get("-n", namespace, "deployment", NAME)["status"].get("availableReplicas", 0)
+                fewest = min(fewest, available)
+                time.sleep(0.5)
+            assert draining.returncode == 0
+            assert lost(settle(clients)) == 0
+    finally:
+        cluster.kubectl("uncordon", node)
+    print(f"fewest pods available during the drain: {fewest} of 3")
+    assert fewest >= 2
+
+
+def preferring(node: str) -> Json:
+    """Return an affinity to a node that others may take the place of."""
+    terms = [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]
+    preference = {"weight": 100, "preference": {"matchExpressions": terms}}
+    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preference]}}
+
+
+@pytest.fixture
+def signal_on_node(cluster: Cluster, images: Any) -> Any:
+    """Return a function that signals one process of a node, from a pod with the node's process ids."""
+    namespace = "bakehouse-e2e-nodes"
+    labels = {"pod-security.kubernetes.io/enforce": "privileged"}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}})
+
+    def start(node: str) -> Any:
+        container = {
+            "name": "shell", "image": "bakehouse-e2e:v0", "imagePullPolicy": "IfNotPresent",
+            "command": ["python", "-c", "import time; time.sleep(86400)"],
+            "securityContext": {"privileged": True, "runAsUser": 0},
+        }  # fmt: skip
+        spec = {"nodeName": node, "hostPID": True, "terminationGracePeriodSeconds": 1, "containers": [container]}
+        metadata = {"name": node, "namespace": namespace}
+        cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{node}", "--timeout=120s")
+
+        def send(number: int, kind: str, wanted: str) -> None:
+            signalled = cluster.in_pod(namespace, node, SIGNAL_ON_NODE, str(int(number)), kind, wanted).split()
+            assert len(signalled) == 1
+
+        return send
+
+    yield start
+    cluster.kubectl("delete", "namespace", namespace)
+
+
+def test_a_killed_server_loses_what_was_inside_or_on_its_way(
+    cluster: Cluster, upgrade: Upgrade, namespace: str, load: Any, signal_on_node: Any
+) -> None:
+    """SIGKILL to Gunicorn's master, which is the container: its pod is full of requests, and then refuses them."""
+    upgrade("v1")
+    [pod, _] = wait_for_pods(cluster, namespace, 2)
+    send = signal_on_node(pod["spec"]["nodeName"])
+    with load() as clients:
+        clients.wait_for("v1")
+        send(signal.SIGKILL, "server", pod["metadata"]["uid"])
+        reports = settle(clients)
+    lost(reports)
+    wait_for_pods(cluster, namespace, 2)
+    refused = [what for report in reports.values() for _, what in report["failures"] if is_refusal(what)]
+    others = [what for report in reports.values() for _, what in report["failures"] if not is_refusal(what)]
+    print(f"inside: {len(others)}, refused before the endpoint was taken out: {len(refused)}")
+    assert len(others) <= N_CLIENTS
+
+
+def is_refusal(problem: str) -> bool:
+    """Say whether a request never reached a server."""
+    return "ConnectionRefused" in problem
+
+
+def test_a_lost_kubelet_loses_nothing(
+    cluster: Cluster, upgrade: Upgrade, namespace: str, load: Any, signal_on_node: Any
+) -> None:
+    """The node is taken for dead and its pods out of the endpoints, while they still answer."""
+    upgrade("v1")
+    node = other_node(cluster)
+    send = signal_on_node(node)
+    with load() as clients:
+        clients.wait_for("v1")
+        send(signal.SIGSTOP, "kubelet", node)
+        try:
+            wait_until("the node is not ready", lambda: not is_ready(cluster, node), seconds=120)
+            time.sleep(10)
+        finally:
+            send(signal.SIGCONT, "kubelet", node)
+        wait_until("the node is ready", lambda: is_ready(cluster, node), seconds=120)
+        assert lost(settle(clients)) == 0
+
+
+def is_ready(cluster: Cluster, node: str) -> bool:
+    """Say whether a node is ready."""
+    conditions = cluster.get("node", node)["status"]["conditions"]
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
