@@ -46,7 +46,7 @@ def estimator():
 # Passes every check, and ends as soon as it is to serve.
 CRASHING = """
 FROM {image}
-ENTRYPOINT ["python", "-c", "import runpy, sys; sys.argv[1:] or sys.exit(9); runpy.run_module('service', run_name='__main__')"]
+ENTRYPOINT ["python", "-c", "import runpy, sys; sys.argv[1:] or exit(9); runpy.run_module('service', None, '__main__')"]
 """
 
 
