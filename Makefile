@@ -3,7 +3,7 @@ PYTHON ?= python3
 MODEL ?= training/models/house_prices.py
 ARTIFACT ?= artifact
 BIN := .venv/bin
-LOCKED := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
+LOCKED := install --quiet --disable-pip-version-check --require-hashes
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 
 .DEFAULT_GOAL := help
@@ -17,7 +17,13 @@ install: .venv/installed ## Build .venv from the lock file
 .venv/installed: requirements/dev.txt
 	@echo "Building .venv from requirements/dev.txt, about a minute"
 	$(PYTHON) -m venv .venv
-	$(LOCKED) -r requirements/dev.txt
+	$(BIN)/pip $(LOCKED) -r requirements/dev.txt
+	@touch $@
+
+# Apart, because checkov pins older versions of what the tests need.
+.venv-checkov/installed: requirements/checkov.txt
+	$(PYTHON) -m venv .venv-checkov
+	.venv-checkov/bin/pip $(LOCKED) -r requirements/checkov.txt
 	@touch $@
 
 train: install ## Train MODEL and bake it into ARTIFACT
@@ -26,7 +32,7 @@ train: install ## Train MODEL and bake it into ARTIFACT
 serve: train ## Train, bake and serve MODEL on port 8080
 	BAKEHOUSE_ARTIFACT=$(ARTIFACT) BAKEHOUSE_HOST=$${BAKEHOUSE_HOST:-127.0.0.1} exec $(BIN)/python -m service
 
-test: install ## Run every test that needs no container engine and no cluster, with coverage
+test: install .venv-checkov/installed ## Run every test that needs no container engine and no cluster, with coverage
 	$(BIN)/pytest --numprocesses 2 --dist worksteal --cov --cov-report=term-missing
 
 format: install ## Format the code and mend what the linter can
@@ -49,9 +55,11 @@ lock: install ## Update the lock files to the newest versions that pyproject.tom
 	$(COMPILE) --upgrade pyproject.toml --extra training -c requirements/dev.txt -o requirements/training.txt
 	$(COMPILE) --upgrade pyproject.toml --extra frames -c requirements/dev.txt -o requirements/serving-frames.txt
 	$(COMPILE) --upgrade pyproject.toml -c requirements/dev.txt -o requirements/serving.txt
+	$(COMPILE) --upgrade --group checkov -o requirements/checkov.txt
 
-docs: install ## Write the settings table into the README
+docs: install ## Write the tables of settings and of chart values into the READMEs
 	$(BIN)/python -m docs.settings
+	$(BIN)/python -m docs.chart
 
 clean: ## Remove what the other targets made
-	rm -rf .venv $(ARTIFACT) .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* .hypothesis
+	rm -rf .venv .venv-checkov $(ARTIFACT) .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* .hypothesis
