@@ -55,7 +55,7 @@ def _comment_above(line: int, lines: list[str]) -> str:
 
 def values_table(text: str) -> str:
     """Return the Markdown table of the values of a values.yaml."""
-    return "\n".join(["| Value | Default | What it does |", "| --- | --- | --- |", *_rows(text)])
+    return "\n".join(["| value | default | what it does |", "|---|---|---|", *_rows(text)])
 
 
 def _rows(text: str) -> Iterator[str]:

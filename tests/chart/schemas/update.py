@@ -9,6 +9,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -70,7 +71,7 @@ Written by `python -m tests.chart.schemas.update`, from the definitions that the
 licence. The files hold types, bounds, patterns and names; descriptions are left out.
 
 | module | version | kinds |
-| --- | --- | --- |
+|---|---|---|
 """
 
 
@@ -114,6 +115,9 @@ def json_schema(schema: dict[str, Any], *, close: bool = True) -> dict[str, Any]
             found[name] = [json_schema(each, close=False) for each in value]
         elif name not in KEPT | DROPPED:
             raise ValueError(f"what {name} means is not known here")
+    if "pattern" in found:
+        # Go takes a flag anywhere, Python at the start.
+        found["pattern"] = re.sub(r"^\^\(\?i\)", "(?i)^", found["pattern"])
     if schema.get("x-kubernetes-int-or-string"):
         found["type"] = ["integer", "string"]
     if schema.get("nullable"):
