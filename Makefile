@@ -57,7 +57,7 @@ lock: install ## Update the lock files to the newest versions that pyproject.tom
 	$(COMPILE) --upgrade pyproject.toml -c requirements/dev.txt -o requirements/serving.txt
 	$(COMPILE) --upgrade --group checkov -o requirements/checkov.txt
 
-docs: install ## Write the tables of settings and of chart values into the READMEs
+docs: install ## Write what the code and values.yaml say into READMEs and the chart's schema
 	$(BIN)/python -m docs.settings
 	$(BIN)/python -m docs.chart
 

@@ -1,5 +1,6 @@
-"""Write the table of the chart's values into its README: python -m docs.chart."""
+"""Write what values.yaml says of its values into the chart's README and its schema: python -m docs.chart."""
 
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,26 @@ def with_table(readme: str, values: str) -> str:
     return f"{before}{BEGIN}{values_table(values)}\n{END}{after}"
 
 
+def with_descriptions(schema: dict[str, Any], values: str) -> dict[str, Any]:
+    """Return the schema with the comments of a values.yaml as descriptions, which editors show.
+
+    Args:
+        schema: The content of values.schema.json; values that it does not list are passed over.
+        values: The text of values.yaml.
+    """
+    described = copy.deepcopy(schema)
+    for value in chart_values(values):
+        *groups, name = value.name.split(".")
+        properties = described.get("properties", {})
+        for group in groups:
+            properties = properties.get(group, {}).get("properties", {})
+        if name in properties:
+            properties[name] = {**properties[name], "description": value.comment}
+    return described
+
+
 if __name__ == "__main__":
-    readme = CHART / "README.md"
-    readme.write_text(with_table(readme.read_text(), (CHART / "values.yaml").read_text()))
+    readme, schema = CHART / "README.md", CHART / "values.schema.json"
+    values = (CHART / "values.yaml").read_text()
+    readme.write_text(with_table(readme.read_text(), values))
+    schema.write_text(json.dumps(with_descriptions(json.loads(schema.read_text()), values), indent=2) + "\n")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from docs.chart import Value, chart_values, with_table
+from docs.chart import Value, chart_values, with_descriptions, with_table
 from tests.chart.schemas.update import json_schema
 from tests.support.checkov import Finding, findings, read_waivers, unsettled
 from tests.support.helm import lint, notes, objects, one, refusal, render
@@ -18,6 +18,7 @@ from tests.support.values import value_problems
 VALUES = """\
 # -- How many pods serve.
 replicas: 2
+# -- The image.
 image:
   # -- Where the image comes from;
   # without a tag.
@@ -33,16 +34,21 @@ SCHEMA = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
-        "replicas": {"type": "integer", "minimum": 1, "description": "How many."},
+        "global": {"type": "object", "additionalProperties": True},
+        "replicas": {"type": "integer", "minimum": 1, "description": "How many pods serve."},
         "image": {
             "type": "object",
             "additionalProperties": False,
             "properties": {
-                "repository": {"type": "string", "description": "Where from."},
-                "tag": {"$ref": "#/$defs/tag", "description": "Which."},
+                "repository": {"type": "string", "description": "Where the image comes from; without a tag."},
+                "tag": {"$ref": "#/$defs/tag", "description": "The tag."},
             },
         },
-        "resources": {"type": "object", "additionalProperties": True, "description": "As it is."},
+        "resources": {
+            "type": "object",
+            "additionalProperties": True,
+            "description": "Passed on to the container as it is.",
+        },
     },
     "$defs": {"tag": {"type": "string"}},
 }
@@ -390,6 +396,14 @@ def test_the_table_of_values_is_written_between_the_marks():
         with_table("Nothing", text)
 
 
+def test_comments_become_descriptions():
+    """Old ones are replaced; what the schema does not list stays out, and the schema given stays as it is."""
+    old = json.loads(json.dumps(SCHEMA).replace("The tag.", "Old."))
+    assert with_descriptions(old, VALUES) == SCHEMA
+    assert old != SCHEMA
+    assert with_descriptions({"type": "object"}, VALUES) == {"type": "object"}
+
+
 def test_values_comments_and_schema_that_agree_have_no_problems():
     """The chart of these tests is one."""
     assert value_problems(VALUES, SCHEMA) == []
@@ -411,8 +425,11 @@ def test_values_that_are_not_described_are_problems(old: str, new: str, problem:
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        (', "description": "Which."', "", "image.tag has no description in the schema"),
-        (', "description": "As it is."', "", "resources has no description in the schema"),
+        (
+            ', "description": "The tag."',
+            "",
+            "image.tag has not its comment as its description in the schema, make docs writes it",
+        ),
         ('"additionalProperties": false', '"additionalProperties": true', "# is not closed in the schema"),
         ('"additionalProperties": true, ', "", "#/properties/resources is not closed in the schema"),
     ],

@@ -18,13 +18,16 @@ def value_problems(values: str, schema: dict[str, Any]) -> list[str]:
     """
     found = chart_values(values)
     described = dict(_properties(schema, schema))
-    names = {value.name for value in found}
+    # What a chart hands down to those it depends on; Helm sets it, values.yaml need not.
+    described.pop("global", None)
+    comments = {value.name: value.comment for value in found}
+    names = set(comments)
     groups = {name[:dot] for name in names for dot, letter in enumerate(name) if letter == "."}
     problems = [f"{value.name} has no comment in values.yaml" for value in found if not value.comment]
     problems += [f"{name} is not in the schema" for name in sorted(names - set(described))]
     for name, part in described.items():
-        if name in names and not part.get("description"):
-            problems.append(f"{name} has no description in the schema")
+        if name in names and part.get("description") != comments[name]:
+            problems.append(f"{name} has not its comment as its description in the schema, make docs writes it")
         if name not in names | groups and not any(name.startswith(f"{value}.") for value in names):
             problems.append(f"{name} is in the schema, not in values.yaml")
     return problems + [f"{path} is not closed in the schema" for path in _open_objects(schema)]
