@@ -8,7 +8,7 @@ CLUSTER ?= tests/e2e/cluster
 TAG ?= $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo dev)
 REVISION := $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)
 BIN := .venv/bin
-LOCKED := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
+LOCKED := install --quiet --disable-pip-version-check --require-hashes
 BUILD_ARGUMENTS = --build-arg MODEL=$(MODEL) --build-arg MODEL_VERSION=$(TAG) --build-arg REVISION=$(REVISION) \
 	$(addprefix --build-arg SOURCE_DATE_EPOCH=,$(shell git log -1 --format=%ct 2>/dev/null))
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
@@ -24,7 +24,13 @@ install: .venv/installed ## Build .venv from the lock file
 .venv/installed: requirements/dev.txt
 	@echo "Building .venv from requirements/dev.txt, about a minute"
 	$(PYTHON) -m venv .venv
-	$(LOCKED) -r requirements/dev.txt
+	$(BIN)/pip $(LOCKED) -r requirements/dev.txt
+	@touch $@
+
+# Apart, because checkov pins older versions of what the tests need.
+.venv-checkov/installed: requirements/checkov.txt
+	$(PYTHON) -m venv .venv-checkov
+	.venv-checkov/bin/pip $(LOCKED) -r requirements/checkov.txt
 	@touch $@
 
 train: install ## Train MODEL and bake it into ARTIFACT
@@ -39,7 +45,7 @@ image: ## Train MODEL in a container build and bake it into the image IMAGE:TAG;
 		$$(docker run --rm $(IMAGE)-train:$(TAG) inspect artifact --labels | sed 's/^/--label /') .
 	@echo "Built $(IMAGE):$(TAG)"
 
-test: install ## Run every test that needs no container engine and no cluster, with coverage
+test: install .venv-checkov/installed ## Run every test that needs no container engine and no cluster, with coverage
 	$(BIN)/pytest --numprocesses 2 --dist worksteal --cov --cov-report=term-missing
 
 e2e: install ## Prove installs, rollouts and refusals on a throw-away cluster (CLUSTER has its verbs); 25 minutes
@@ -65,9 +71,11 @@ lock: install ## Update the lock files to the newest versions that pyproject.tom
 	$(COMPILE) --upgrade pyproject.toml --extra training -c requirements/dev.txt -o requirements/training.txt
 	$(COMPILE) --upgrade pyproject.toml --extra frames -c requirements/dev.txt -o requirements/serving-frames.txt
 	$(COMPILE) --upgrade pyproject.toml -c requirements/dev.txt -o requirements/serving.txt
+	$(COMPILE) --upgrade --group checkov -o requirements/checkov.txt
 
-docs: install ## Write the settings table into the README
+docs: install ## Write what the code and values.yaml say into READMEs and the chart's schema
 	$(BIN)/python -m docs.settings
+	$(BIN)/python -m docs.chart
 
 clean: ## Remove what the other targets made
-	rm -rf .venv $(ARTIFACT) .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* .hypothesis
+	rm -rf .venv .venv-checkov $(ARTIFACT) .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* .hypothesis

@@ -1,0 +1,90 @@
+"""What checkov finds in rendered objects, and which of its findings are waived for a reason."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+# In an environment of its own, which make test builds.
+CHECKOV = ROOT / ".venv-checkov/bin/checkov"
+WAIVERS = ROOT / "tests/chart/waivers.yaml"
+
+
+class Finding(NamedTuple):
+    """A check that failed: its id, the setup and the object (Kind/name) it failed for, and what it asks."""
+
+    check: str
+    setup: str
+    object: str
+    sentence: str
+
+
+def findings(setups: Mapping[str, Iterable[dict[str, Any]]]) -> list[Finding]:
+    """Return what checkov finds in the objects of each setup, all in one run, which takes seconds.
+
+    Raises:
+        AssertionError: If checkov fails, or did not look at every setup.
+    """
+    assert CHECKOV.exists(), f"{CHECKOV} is missing, make test builds it"
+    with TemporaryDirectory() as directory:
+        for setup, found in setups.items():
+            (Path(directory) / f"{setup}.yaml").write_text(yaml.safe_dump_all(found))
+        done = subprocess.run(
+            [CHECKOV, "--directory=.", "--framework=kubernetes", "--output=json", "--skip-download", "--soft-fail"],
+            cwd=directory,
+            # A home without the user's configuration of checkov.
+            env={"PATH": os.environ["PATH"], "HOME": directory},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    results = report.get("results", {"passed_checks": [], "failed_checks": []})
+    seen = {Path(each["file_path"]).stem for each in results["passed_checks"] + results["failed_checks"]}
+    assert seen == set(setups), f"checkov looked at {sorted(seen)} of {sorted(setups)}: {report}"
+    return sorted(
+        {
+            Finding(each["check_id"], Path(each["file_path"]).stem, _object(each["resource"]), each["check_name"])
+            for each in results["failed_checks"]
+        }
+    )
+
+
+def _object(resource: str) -> str:
+    kind, _namespace, name = resource.split(".", 2)
+    return f"{kind}/{name}"
+
+
+def read_waivers(file: Path = WAIVERS) -> dict[str, dict[str, Any]]:
+    """Return the waivers by their check: {"CKV_K8S_1": {"objects": ["Deployment/*"], "reason": "..."}}.
+
+    Raises:
+        AssertionError: If one does not say for which objects and why.
+    """
+    waivers = yaml.safe_load(file.read_text()) or {}
+    for check, waiver in waivers.items():
+        assert set(waiver) == {"objects", "reason"}, f"{check} needs objects and a reason"
+        assert waiver["objects"], f"{check} has no objects"
+        assert waiver["reason"], f"{check} has no reason"
+    return waivers
+
+
+def unsettled(found: Iterable[Finding], waivers: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the findings that no waiver covers, and the waivers that cover no finding: neither should be."""
+    patterns = {(check, pattern) for check, waiver in waivers.items() for pattern in waiver["objects"]}
+    used = set()
+    messages = []
+    for each in found:
+        covering = {(check, kind) for check, kind in patterns if check == each.check and fnmatchcase(each.object, kind)}
+        used |= covering
+        if not covering:
+            messages.append(f"{each.check} {each.setup} {each.object}: {each.sentence}")
+    return messages + [f"the waiver of {check} for {kind} is not needed" for check, kind in sorted(patterns - used)]
