@@ -14,7 +14,7 @@ BUILD_ARGUMENTS = --build-arg MODEL=$(MODEL) --build-arg MODEL_VERSION=$(TAG) --
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help install train serve image test e2e format lint types check lock docs clean
+.PHONY: help install train serve image test e2e format lint types check lock docs manifests clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ lock: install ## Update the lock files to the newest versions that pyproject.tom
 docs: install ## Write what the code and values.yaml say into READMEs and the chart's schema
 	$(BIN)/python -m docs.settings
 	$(BIN)/python -m docs.chart
+
+manifests: install ## Render k8s/bakehouse.yaml from the chart and k8s/values.yaml
+	$(BIN)/python -m docs.manifests
 
 clean: ## Remove what the other targets made
 	rm -rf .venv .venv-checkov $(ARTIFACT) .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* .hypothesis

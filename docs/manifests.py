@@ -1,0 +1,27 @@
+"""Write k8s/bakehouse.yaml from the chart, for kubectl without Helm: python -m docs.manifests."""
+
+from pathlib import Path
+
+import yaml
+
+from tests.support.helm import templates
+
+FOLDER = Path(__file__).parents[1] / "k8s"
+HEADER = "# Rendered from helm/bakehouse with k8s/values.yaml by make manifests; change those.\n"
+NAME, NAMESPACE = "house", "bakehouse"
+
+
+def manifests(values_text: str) -> str:
+    """Return all objects that the chart makes of a values file, as one YAML text."""
+    rendered = templates(yaml.safe_load(values_text), name=NAME, namespace=NAMESPACE)
+    objects = [text.strip() for path, text in sorted(rendered.items()) if path.endswith(".yaml")]
+    return HEADER + "".join(f"---\n{text.removeprefix('---').strip()}\n" for text in objects if text)
+
+
+def main() -> None:
+    """Write them."""
+    (FOLDER / "bakehouse.yaml").write_text(manifests((FOLDER / "values.yaml").read_text()))
+
+
+if __name__ == "__main__":
+    main()
