@@ -22,7 +22,7 @@ UNMATCHED = "unmatched"  # the route of requests that no route answers; their pa
 
 
 def create_app(settings: Settings, model: Model, metrics: Metrics, lifecycle: Lifecycle) -> Flask:
-    """Return the API of one model: /predict, /version, /openapi.json, /healthz, /readyz and /metrics."""
+    """Return the API of one model: /predict, /openapi.json, and all that the health port answers."""
     app = _bare_app()
     add_operations_routes(app, metrics, lifecycle)
     add_model_routes(app, settings, model, metrics)
@@ -31,7 +31,7 @@ def create_app(settings: Settings, model: Model, metrics: Metrics, lifecycle: Li
 
 
 def create_health_app(metrics: Metrics, lifecycle: Lifecycle) -> Flask:
-    """Return what the health port answers: /healthz, /readyz and /metrics; neither logged nor counted."""
+    """Return the health port's: /healthz, /readyz, /metrics, /version and /contract; neither logged nor counted."""
     app = _bare_app()
     add_operations_routes(app, metrics, lifecycle)
     return app

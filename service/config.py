@@ -37,7 +37,7 @@ class Settings:
     health_port: int = _setting(
         "BAKEHOUSE_HEALTH_PORT",
         8081,
-        "The port of /healthz, /readyz and /metrics for probes and scrapes.",
+        "The port of probes, metrics, /version and /contract; always plain HTTP.",
         "",
         1,
         65535,

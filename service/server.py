@@ -138,7 +138,7 @@ class Server(BaseApplication):
         seconds = time.perf_counter() - started
         self.metrics.model_loaded(artifact.name, artifact.version, artifact.digest, ENGINE, seconds)
         app = create_app(self.settings, model, self.metrics, self.lifecycle)
-        self.lifecycle.loaded = True
+        self.lifecycle.served = artifact
         sys.stderr.write(_welcome(artifact, self.settings.http_port))
         return app
 

@@ -18,6 +18,7 @@ ClientOf = Callable[..., FlaskClient]
 ROUTES = {
     "/predict": "POST",
     "/version": "GET",
+    "/contract": "GET",
     "/openapi.json": "GET",
     "/healthz": "GET",
     "/readyz": "GET",
@@ -157,8 +158,23 @@ def test_the_health_port_answers_probes_and_nothing_else(capfd: pytest.CaptureFi
     """Probes are neither logged nor counted, and there is no model behind that port."""
     client = create_health_app(Metrics(1), Lifecycle()).test_client()
     assert client.get("/healthz").status_code == 200
-    assert client.get("/readyz").status_code == 503
+    for path in ("/readyz", "/version", "/contract"):
+        response = client.get(path)
+        assert response.status_code == 503
+        assert check_problem(503, response.content_type, response.data)["detail"] == "The model is being loaded."
     assert "bakehouse_http_requests_total{" not in client.get("/metrics").text
     response = client.post("/predict", data=b"{}")
     check_problem(404, response.content_type, response.data)
     assert capfd.readouterr().out == ""
+
+
+def test_the_health_port_tells_the_same_identity_as_the_api(
+    client_of: ClientOf, model_of: Callable[[str], Model]
+) -> None:
+    """A rollout learns from it what is served, while the server drains as well."""
+    lifecycle = Lifecycle()
+    lifecycle.served = model_of("house_prices").artifact
+    lifecycle.begin_drain()
+    client = create_health_app(Metrics(1), lifecycle).test_client()
+    for path in ("/version", "/contract"):
+        assert client.get(path).json == client_of().get(path).json
