@@ -84,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("healthcheck", help="ask the server on this machine whether it is live")
 
     smoke = commands.add_parser("smoke", help="ask a release for the golden answers of the artifact here")
-    smoke.add_argument("url", metavar="URL", type=_url, help="the API; https also needs a redirect from port 80")
+    smoke.add_argument("url", metavar="URL", type=_url, help="the API")
+    smoke.add_argument("--redirect", action="store_true", help="plain HTTP on port 80 must lead to https")
     smoke.add_argument("--health-url", metavar="URL", type=_url, help="the health port, to see its metrics")
     smoke.add_argument("--version", metavar="TAG", help="what the model version must be")
     smoke.add_argument("--ca", metavar="FILE", help="certificates to trust in place of the system's (PEM)")
@@ -174,6 +175,7 @@ def _smoke(settings: Settings, options: argparse.Namespace) -> int:
             options.version,
             options.ca,
             options.connect_to,
+            options.redirect,
         )
     except (ClientError, RolloutError) as error:
         return _refuse(error, EXIT_ROLLOUT_REFUSED)

@@ -137,6 +137,7 @@ def smoke(
     version: str | None = None,
     ca: str | None = None,
     connect_to: str | None = None,
+    redirect: bool = False,
 ) -> None:
     """Ask a release what it was baked to answer, and say so after each thing that is as it should be.
 
@@ -148,6 +149,7 @@ def smoke(
         version: What the model version must be.
         ca: A PEM file of certificates to trust in place of the system's.
         connect_to: Where to connect to, if that is not what the URL says.
+        redirect: Whether plain HTTP must lead to https.
 
     Raises:
         ClientError: If there is no answer, or none that can be read.
@@ -172,7 +174,7 @@ def smoke(
     if health_url:
         _check_metrics(artifact, health_url)
         say(f"{health_url}/metrics names {name} {served}.")
-    if url.startswith("https:"):
+    if redirect:
         say(f"{_check_redirect(url, connect_to)} leads to https.")
 
 

@@ -127,10 +127,12 @@ def test_smoke_over_https_verifies_the_certificate_and_wants_a_redirect(
         capsys.readouterr()
         with canned({"/version": (status, {"Location": location}, b"")}) as plain:
             monkeypatch.setattr(rollout, "HTTP_PORT", plain.port)
-            assert main(["smoke", "https://models.test", *trusting]) == code
+            assert main(["smoke", "https://models.test", *trusting]) == 0  # it was not asked for
+            assert plain.seen == []
+            assert main(["smoke", "https://models.test", "--redirect", *trusting]) == code
             assert plain.seen == [("GET", "/version", "models.test", b"")]
         said = capsys.readouterr()
-        assert said.out.splitlines()[2:] == ([] if code else ["http://models.test/version leads to https."])
+        assert said.out.splitlines()[4:] == ([] if code else ["http://models.test/version leads to https."])
         assert said.err == (
             f"http://models.test/version answers {status} instead of a redirect to https.\n" if code else ""
         )
