@@ -56,8 +56,8 @@ def test_a_key_of_another_certificate_is_refused(authority: Authority) -> None:
     assert "(KEY_VALUES_MISMATCH)" in refusal(certificate, key)
 
 
-def test_a_key_with_a_password_is_refused_and_nobody_is_asked(authority: Authority, tmp_path: Path) -> None:
-    """A server has no terminal to type it into."""
+def test_a_key_with_a_password_is_refused(authority: Authority, tmp_path: Path) -> None:
+    """There is no setting for the password."""
     certificate, key = authority.issue("one.test")
     locked = tmp_path / "locked.key"
     subprocess.run(
