@@ -27,7 +27,7 @@ COMMANDS = [
     for command, _, output in (part.partition("\n") for part in block.split("$ ")[1:])
 ]
 # What runs these tests cannot run inside them.
-RUNNERS = ("make test", ".venv/bin/pytest")
+RUNNERS = ("make test", "make e2e", ".venv/bin/pytest")
 
 
 def comparable(text: str) -> list[str]:
