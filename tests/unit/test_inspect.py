@@ -123,3 +123,16 @@ def test_the_command_is_a_program(house_prices: Path):
     bad = subprocess.run([*command, "no such folder"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (good.returncode, json.loads(good.stdout)["name"]) == (0, "house_prices")
     assert (bad.returncode, bad.stdout) == (1, "")
+
+
+def test_an_image_is_labelled_with_what_is_in_it(artifact_of: ArtifactOf, capsys: pytest.CaptureFixture[str]):
+    """Version and revision under OCI's names, the model's name and digest under ours; for docker build --label."""
+    manifest = read_manifest(artifact_of("digits"))
+    capsys.readouterr()
+    assert main(["inspect", "--labels", str(artifact_of("digits"))]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"org.opencontainers.image.version={manifest['version']}",
+        f"org.opencontainers.image.revision={manifest['source_commit']}",
+        "bakehouse.model.name=digits",
+        f"bakehouse.model.digest={manifest['digest']}",
+    ]
