@@ -23,17 +23,6 @@ def pods(found: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {name: template for name, template in templates.items() if template and "containers" in template["spec"]}
 
 
-def container(found: Iterable[dict[str, Any]], kind: str = "Deployment") -> dict[str, Any]:
-    """Return the only container of the only object of a kind that has pods."""
-    [only] = [each for name, each in pods(found).items() if name.startswith(f"{kind}/")]
-    return only["spec"]["containers"][0]
-
-
-def variables(found: Iterable[dict[str, Any]], kind: str = "Deployment") -> dict[str, Any]:
-    """Return the environment of a container by its names: the value, or where it is from."""
-    return {each["name"]: each.get("value", each.get("valueFrom")) for each in container(found, kind)["env"]}
-
-
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Return whether a label selector with matchLabels and expressions of In matches; others are refused."""
     assert set(selector) <= {"matchLabels", "matchExpressions"}, selector
