@@ -13,8 +13,8 @@
 
 {{/* What selects a release's objects; never changes, because a Deployment's selector cannot. */}}
 {{- define "bakehouse.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "bakehouse.chartName" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "bakehouse.chartName" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "bakehouse.serverSelector" -}}
@@ -129,7 +129,7 @@ enableServiceLinks: false
 imagePullSecrets: {{ toJson . }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector: {{ toJson . }}
@@ -217,12 +217,9 @@ changes nothing; else a new authority and a certificate of it. Takes root, name 
 {{- end }}
 {{- end }}
 
-{{/* The listeners that a route attaches to, as JSON. Takes root and scheme. */}}
-{{- define "bakehouse.parentRefs" -}}
+{{/* The listeners of one scheme that the chart makes, as JSON. Takes root and scheme. */}}
+{{- define "bakehouse.ownListeners" -}}
 {{- $create := .root.Values.gateway.create -}}
-{{- if eq $create.kind "none" -}}
-{{- eq .scheme "https" | ternary .root.Values.gateway.parentRefs .root.Values.gateway.redirectParentRefs | toJson -}}
-{{- else -}}
 {{- $refs := list -}}
 {{- $root := .root -}}
 {{- $scheme := .scheme -}}
@@ -230,5 +227,4 @@ changes nothing; else a new authority and a certificate of it. Takes root, name 
 {{- $refs = append $refs (dict "group" "gateway.networking.k8s.io" "kind" $create.kind "name" (include "bakehouse.name" $root) "sectionName" (printf "%s-%d" $scheme $index)) -}}
 {{- end -}}
 {{- toJson $refs -}}
-{{- end -}}
 {{- end }}

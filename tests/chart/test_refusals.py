@@ -1,0 +1,167 @@
+"""What can never work, or would lose requests, is refused by a sentence that names the value to set."""
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.support.helm import CHART, refusal
+from tests.support.pods import IMAGE, rendered
+
+INGRESS = {"enabled": True, "hosts": ["a.example"]}
+GATEWAY = {"enabled": True, "hostnames": ["a.example"], "parentRefs": [{"name": "edge"}]}
+OWN = {**GATEWAY, "parentRefs": []}
+
+# Values, and the sentence they are refused with.
+COMBINATIONS = [
+    ({"image": {}}, "Nothing to serve: set image.tag"),
+    ({"fullnameOverride": "1house"}, "A Service cannot be called 1house: set fullnameOverride"),
+    ({"rollout": {"terminationGracePeriodSeconds": 49}}, "set it to at least 50"),
+    ({"settings": {"drainSeconds": 30.5}, "rollout": {"terminationGracePeriodSeconds": 70}}, "set it to at least 71"),
+    ({"rollout": {"maxSurge": 0}}, "set maxSurge to at least 1"),
+    ({"rollout": {"maxSurge": "0%", "maxUnavailable": "0%"}}, "set maxSurge to at least 1"),
+    ({"rollout": {"maxUnavailable": 2}}, "rollout.maxUnavailable 2 of 2 pods leaves none"),
+    ({"rollout": {"maxUnavailable": "100%"}}, "rollout.maxUnavailable 100% of 2 pods leaves none"),
+    ({"replicaCount": 1, "rollout": {"maxUnavailable": 1}}, "rollout.maxUnavailable 1 of 1 pods leaves none"),
+    ({"rollout": {"progressDeadlineSeconds": 125}}, "rollout.progressDeadlineSeconds 125 ends before a slow start"),
+    ({"probes": {"startup": {"periodSeconds": 2}}}, "set it above 245"),
+    ({"settings": {"drainSeconds": 1}}, "settings.drainSeconds 1 ends before proxies have learned"),
+    ({"probes": {"readiness": {"timeoutSeconds": 3}}}, "probes.readiness.timeoutSeconds 3 is longer"),
+    ({"probes": {"liveness": {"timeoutSeconds": 11}}}, "probes.liveness.timeoutSeconds 11 is longer"),
+    ({"settings": {"workerTimeoutSeconds": 29}}, "set it to at least settings.gracefulTimeoutSeconds (30)"),
+    ({"replicaCount": 3, "autoscaling": {"enabled": True}}, "replicaCount 3 would fight"),
+    ({"autoscaling": {"enabled": True, "minReplicas": 11}}, "autoscaling.minReplicas 11 is more than"),
+    ({"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}}, "set resources.requests.cpu"),
+    ({"podDisruptionBudget": {"maxUnavailable": 0}}, "podDisruptionBudget.maxUnavailable 0 blocks every node drain"),
+    ({"podDisruptionBudget": {"maxUnavailable": "0%"}}, "podDisruptionBudget.maxUnavailable 0% blocks"),
+    ({"podDisruptionBudget": {"minAvailable": 2}}, "podDisruptionBudget.minAvailable 2 of at least 2 pods blocks"),
+    ({"podDisruptionBudget": {"minAvailable": "51%"}}, "podDisruptionBudget.minAvailable 51% of at least 2 pods"),
+    ({"extraEnv": [{"name": "BAKEHOUSE_DRAIN_SECONDS", "value": "1"}]}, "use settings.drainSeconds instead"),
+    ({"extraEnv": [{"name": "BAKEHOUSE_GRACEFUL_TIMEOUT_SECONDS", "value": "1"}]}, "use settings.gracefulTimeout"),
+    ({"extraEnv": [{"name": "BAKEHOUSE_HTTP_PORT", "value": "1"}]}, "use service.port instead"),
+    ({"extraEnv": [{"name": "BAKEHOUSE_HEALTH_PORT", "value": "1"}]}, "use service.healthPort instead"),
+    ({"extraEnv": [{"name": "BAKEHOUSE_HOST", "value": "::"}]}, "use networkPolicy instead"),
+    ({"extraEnv": [{"name": "BAKEHOUSE_TLS_KEY", "value": "a"}]}, "use backendTLS instead"),
+    ({"extraEnv": [{"name": "BAKEHOUSE_TLS_CERTIFICATE", "value": "a"}]}, "use backendTLS instead"),
+    ({"service": {"port": 8081}}, "service.port and service.healthPort are both 8081"),
+    ({"ingress": {"enabled": True}}, "set ingress.hosts"),
+    ({"gateway": {**GATEWAY, "hostnames": []}}, "set gateway.hostnames"),
+    ({"ingress": INGRESS, "gateway": GATEWAY}, "a.example is served by both ingress.hosts and gateway.hostnames"),
+    ({"tls": {"mode": "selfSigned"}}, "tls.mode selfSigned has nothing to secure: enable ingress or gateway"),
+    ({"ingress": INGRESS, "tls": {"mode": "existingSecret"}}, "set tls.secretName"),
+    ({"ingress": INGRESS, "tls": {"mode": "certManager"}}, "set tls.issuerRef.name"),
+    ({"gateway": OWN}, "set gateway.parentRefs to those of your Gateway"),
+    ({"gateway": {**GATEWAY, "create": {"kind": "Gateway", "className": "a"}}}, "exclude each other"),
+    ({"gateway": {**OWN, "create": {"kind": "Gateway"}}}, "set gateway.create.className"),
+    ({"gateway": {**OWN, "create": {"kind": "ListenerSet"}}}, "set gateway.create.parentRef.name"),
+    ({"gateway": GATEWAY, "backendTLS": {"enabled": True, "secretName": "a"}}, "set backendTLS.caConfigMapName"),
+    ({"ingress": INGRESS, "backendTLS": {"enabled": True}}, "set service.annotations or ingress.annotations"),
+]
+
+# Values, and where and why the schema refuses them.
+SHAPES = [
+    ({"replicas": 2}, "at '': additional properties 'replicas' not allowed"),
+    ({"image": {"name": "a"}}, "at '/image': additional properties 'name' not allowed"),
+    ({"probes": {"startup": {"seconds": 1}}}, "at '/probes/startup': additional properties 'seconds' not allowed"),
+    ({"gateway": {"create": {"class": "a"}}}, "at '/gateway/create': additional properties 'class' not allowed"),
+    ({"settings": {"drain_seconds": 5}}, "at '/settings': additional properties 'drain_seconds' not allowed"),
+    ({"extraEnv": [{"name": "A", "values": "a"}]}, "at '/extraEnv/0': additional properties 'values' not allowed"),
+    ({"extraEnv": [{"value": "a"}]}, "at '/extraEnv/0': missing property 'name'"),
+    ({"extraEnv": [{"name": "A", "value": 1}]}, "at '/extraEnv/0/value': got number, want string"),
+    ({"image": {"tag": 1.1}}, "at '/image/tag': got number, want string"),
+    ({"image": {"tag": "-v1"}}, "at '/image/tag': '-v1' does not match pattern"),
+    ({"image": {"tag": "v" * 64}}, "at '/image/tag': 'vvv"),
+    ({"image": {"tag": "v1", "digest": "sha256:1"}}, "at '/image/digest': 'sha256:1' does not match"),
+    ({"image": {"tag": "v1", "pullPolicy": "Sometimes"}}, "at '/image/pullPolicy': value must be one of"),
+    ({"replicaCount": 0}, "at '/replicaCount': minimum: got 0, want 1"),
+    ({"replicaCount": "2"}, "at '/replicaCount': got string, want"),
+    ({"settings": {"workers": 65}}, "at '/settings/workers': maximum: got 65, want 64"),
+    ({"settings": {"threads": 1.5}}, "at '/settings/threads': got number, want"),
+    ({"settings": {"drainSeconds": None}}, "at '/settings': missing property 'drainSeconds'"),
+    ({"settings": {"gracefulTimeoutSeconds": None}}, "at '/settings': missing property 'gracefulTimeoutSeconds'"),
+    ({"gate": {"enabled": "yes"}}, "at '/gate/enabled': got string, want boolean"),
+    ({"gate": {"latencyBudgetMilliseconds": 0}}, "at '/gate/latencyBudgetMilliseconds': exclusiveMinimum"),
+    ({"rollout": {"maxSurge": "one"}}, "at '/rollout/maxSurge'"),
+    ({"service": {"port": 65536}}, "at '/service/port': maximum"),
+    ({"service": {"type": "ExternalName"}}, "at '/service/type': value must be one of"),
+    ({"ingress": {"hosts": ["A.example"]}}, "at '/ingress/hosts/0': 'A.example' does not match"),
+    ({"ingress": {"hosts": ["a.example", "a.example"]}}, "at '/ingress/hosts': items at 0 and 1 are equal"),
+    ({"ingress": {"paths": ["predict"]}}, "at '/ingress/paths/0': 'predict' does not match"),
+    ({"gateway": {"paths": []}}, "at '/gateway/paths': minItems"),
+    ({"gateway": {"requestTimeout": "60"}}, "at '/gateway/requestTimeout': '60' does not match"),
+    ({"tls": {"mode": "letsencrypt"}}, "at '/tls/mode': value must be one of"),
+    ({"metrics": {"monitor": {"kind": "Probe"}}}, "at '/metrics/monitor/kind': value must be one of"),
+    ({"podLabels": {"a": 1}}, "at '/podLabels/a': got number, want string"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "sentence"), COMBINATIONS, ids=[sentence for _, sentence in COMBINATIONS])
+def test_what_would_lose_requests_or_never_work_is_refused(values: dict[str, Any], sentence: str):
+    """Before anything is installed, with the value to set."""
+    assert sentence in refusal({**IMAGE, **values})
+
+
+@pytest.mark.parametrize(("values", "sentence"), SHAPES, ids=[sentence for _, sentence in SHAPES])
+def test_what_is_no_value_is_refused(values: dict[str, Any], sentence: str):
+    """A misspelt name or a number out of its bounds is told by its path, and never ignored."""
+    assert sentence in refusal({**IMAGE, **values})
+
+
+def test_all_problems_are_told_at_once():
+    """One run of Helm finds them all."""
+    said = refusal({"rollout": {"maxSurge": 0}, "ingress": {"enabled": True}})
+    assert [line.partition(":")[0] for line in said.strip().splitlines()[2:]] == [
+        "Nothing to serve",
+        "rollout.maxSurge and rollout.maxUnavailable are both 0, so no pod could ever be replaced",
+        "ingress.enabled needs a host name",
+    ]
+
+
+def test_every_sentence_is_seen():
+    """Each problem that the chart knows is provoked above; sentences of a new one need a case."""
+    sentences = re.findall(
+        r'append \$problems (?:\(printf )?"([^"]+)"', (CHART / "templates/validate.yaml").read_text()
+    )
+    said = "\n".join(refusal({**IMAGE, **values}) for values, _ in COMBINATIONS)
+    assert len(sentences) > 25
+    assert [each for each in sentences if not re.search(_pattern(each), said)] == []
+
+
+def _pattern(sentence: str) -> str:
+    return ".+".join(map(re.escape, re.split(r"%[vsd]", sentence.replace("%%", "%"))))
+
+
+@pytest.mark.parametrize("name", ["a.b", "1a"])
+def test_a_release_whose_name_no_service_may_have_is_refused(name: str):
+    """Instead of half of it being installed; a name of its own helps."""
+    assert f"A Service cannot be called {name}-bakehouse: set fullnameOverride" in refusal(IMAGE, name=name)
+    assert rendered({"fullnameOverride": "house"}, name=name)
+
+
+def test_an_old_kubernetes_is_refused():
+    """The chart says from which version on it works."""
+    assert "requires kubeVersion: >=1.31.0-0" in refusal(IMAGE, kube_version="1.30.9")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"rollout": {"terminationGracePeriodSeconds": 50}},
+        {"rollout": {"maxUnavailable": 1}},
+        {"rollout": {"maxSurge": 0, "maxUnavailable": 1}},
+        {"rollout": {"progressDeadlineSeconds": 126}},
+        {"settings": {"drainSeconds": 2}},
+        {"settings": {"workerTimeoutSeconds": 30}},
+        {"autoscaling": {"enabled": True, "minReplicas": 10}},
+        {"autoscaling": {"enabled": True, "metrics": [{"type": "Pods"}]}, "resources": {"requests": {"cpu": None}}},
+        {"podDisruptionBudget": {"minAvailable": 1}},
+        {"podDisruptionBudget": {"minAvailable": "50%"}},
+        {"replicaCount": 1, "podDisruptionBudget": {"maxUnavailable": 0}},
+        {"ingress": INGRESS, "gateway": {**GATEWAY, "hostnames": ["b.example"]}},
+        {"ingress": {**INGRESS, "annotations": {"a": "b"}}, "backendTLS": {"enabled": True}},
+    ],
+    ids=str,
+)
+def test_what_is_just_safe_is_taken(values: dict[str, Any]):
+    """No sentence stands in the way of values that work."""
+    assert rendered(values)

@@ -1,0 +1,114 @@
+"""Every setup of ci/ installs and upgrades: its objects are valid, fit together and are restricted."""
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from docs.manifests import manifests
+from service.config import Settings
+from tests.chart.conftest import SETUPS
+from tests.support.helm import CHART, lint, notes, objects, one
+from tests.support.kubernetes import problems
+from tests.support.pods import pods, restrictions_missed, selects
+
+ROOT = CHART.parents[1]
+STANDARD = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "managed-by")} | {"helm.sh/chart"}
+Objects = list[dict[str, Any]]
+
+
+def test_every_object_is_valid(found: Objects):
+    """The API servers of all supported versions know every field, in hooks and tests too."""
+    assert problems(found) == []
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_lint_and_notes(setup: str):
+    """Nothing to warn of, and the notes name the release's namespace."""
+    assert lint(SETUPS[setup]) == []
+    assert "helm -n models test house" in notes(SETUPS[setup], namespace="models")
+
+
+def test_every_object_is_of_the_release(found: Objects):
+    """Its namespace and labels say so, and no two have one name."""
+    own = [each for each in found if not each["metadata"]["name"].endswith("-note")]
+    assert {each["metadata"]["namespace"] for each in own} == {"models"}
+    for each in own:
+        missing = STANDARD - set(each["metadata"]["labels"]) if each["kind"] != "Pod" else set()
+        assert not missing, each["metadata"]["name"]
+    names = [(each["kind"], each["metadata"]["name"]) for each in found]
+    assert len(names) == len(set(names))
+
+
+def test_only_servers_are_selected(found: Objects):
+    """Traffic, budgets and scrapes are never those of a gate's or a test's pod."""
+    servers = {name for name in pods(found) if name.startswith("Deployment/")}
+    for each in found:
+        spec = each.get("spec", {})
+        if each["kind"] == "Service":
+            selector = {"matchLabels": spec["selector"]}
+        elif each["kind"] in ("Deployment", "PodDisruptionBudget", "PodMonitor"):
+            selector = spec["selector"]
+        elif each["kind"] == "NetworkPolicy" and not each["metadata"]["name"].endswith("-checks"):
+            selector = spec["podSelector"]
+        else:
+            continue
+        matched = {name for name, pod in pods(found).items() if selects(selector, pod["metadata"]["labels"])}
+        assert matched == servers, f"{each['kind']} selects {matched}"
+        assert not {"app.kubernetes.io/version", "helm.sh/chart"} & set(selector["matchLabels"])
+
+
+def test_references_arrive(found: Objects):
+    """What names another object, a port or a volume names one that is there."""
+    deployment, service = one(found, "Deployment"), one(found, "Service")
+    server = deployment["spec"]["template"]["spec"]["containers"][0]
+    ports = {each["name"] for each in server["ports"]}
+    assert {each["targetPort"] for each in service["spec"]["ports"]} <= ports
+    for each in found:
+        spec = each.get("spec", {})
+        match each["kind"]:
+            case "HorizontalPodAutoscaler":
+                assert spec["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+                assert "replicas" not in deployment["spec"]
+            case "ServiceMonitor":
+                assert spec["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
+                assert selects(spec["selector"], service["metadata"]["labels"])
+            case "PodMonitor":
+                assert spec["podMetricsEndpoints"][0]["port"] in ports
+            case "HTTPRoute":
+                assert spec["parentRefs"], "attaches to no listener"
+                backends = [ref for rule in spec["rules"] for ref in rule.get("backendRefs", [])]
+                assert {ref["name"] for ref in backends} <= {service["metadata"]["name"]}
+
+
+def test_names_in_pods_are_unique(found: Objects):
+    """No variable is set twice, and every mount has its one volume."""
+    for pod in pods(found).values():
+        volumes = [each["name"] for each in pod["spec"].get("volumes", [])]
+        assert len(volumes) == len(set(volumes))
+        for each in pod["spec"]["containers"]:
+            names = [variable["name"] for variable in each.get("env", [])]
+            assert len(names) == len(set(names))
+            assert {mount["name"] for mount in each.get("volumeMounts", [])} <= set(volumes)
+
+
+def test_every_pod_is_restricted(found: Objects):
+    """A namespace that enforces the restricted Pod Security Standard takes them all."""
+    assert [(name, rule) for name, pod in pods(found).items() for rule in restrictions_missed(pod["spec"])] == []
+        pods(found), []
+    )
+
+
+def test_the_service_knows_every_variable_that_the_chart_sets(found: Objects):
+    """Chart and service cannot drift apart."""
+    known = {item.metadata["name"] for item in fields(Settings)} | {"TZ", "TOKEN"}
+    for pod in pods(found).values():
+        assert {each["name"] for each in pod["spec"]["containers"][0].get("env", [])} <= known
+
+
+def test_manifests_are_as_rendered_and_valid():
+    """What kubectl applies is what Helm would."""
+    folder = ROOT / "k8s"
+    assert (folder / "bakehouse.yaml").read_text() == manifests((folder / "values.yaml").read_text())
+    for name in ("bakehouse.yaml", "namespace.yaml"):
+        assert problems(objects((folder / name).read_text())) == []
