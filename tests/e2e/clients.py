@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 HEADERS = {"Content-Type": "application/json"}
 TIMEOUT_SECONDS = 30
-MAX_KEPT = 50
+MAX_KEPT = 10_000
 
 
 class Clients:

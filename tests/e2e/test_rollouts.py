@@ -6,17 +6,24 @@ import time
 from typing import Any
 
 from tests.e2e.conftest import VERSIONS, Upgrade
-from tests.support.cluster import MINUTE
+from tests.support.cluster import MINUTE, Cluster, wait_until
+
+COMPONENT = "app.kubernetes.io/component=server"
 
 
-def test_ten_rollouts_under_load_lose_no_request(upgrade: Upgrade, load: Any) -> None:
-    """Each answer is right for the version that it names, and no older version answers once a rollout is complete."""
+def test_ten_rollouts_under_load_lose_no_request(cluster: Cluster, upgrade: Upgrade, namespace: str, load: Any) -> None:
+    """Each answer is right for the version that it names, and no older version answers once a rollout is complete.
+
+    It is complete when Helm says so and the last old pod, which still drains then, is gone.
+    """
     upgrade(VERSIONS[0])
     seconds, completed = {}, {}
     with load() as clients:
         clients.wait_for(VERSIONS[0])
         for version in VERSIONS[1:]:
             seconds[version] = upgrade(version).seconds
+            old_pods = ("-n", namespace, "pods", "-l", f"{COMPONENT},app.kubernetes.io/version!={version}")
+            wait_until("the old pods are gone", lambda old_pods=old_pods: not cluster.get(*old_pods)["items"])
             completed[version] = time.time()
             clients.wait_for(version)
         reports = clients.stop()

@@ -69,6 +69,8 @@ class Running:
             self.process.stdin.close()
             self._read()
             self.process.wait(timeout=MINUTE)
+            assert self.process.stdout
+            self.process.stdout.close()
         return self.last
 
     def _read(self) -> Json:
