@@ -95,8 +95,6 @@ def test_names_in_pods_are_unique(found: Objects):
 def test_every_pod_is_restricted(found: Objects):
     """A namespace that enforces the restricted Pod Security Standard takes them all."""
     assert [(name, rule) for name, pod in pods(found).items() for rule in restrictions_missed(pod["spec"])] == []
-        pods(found), []
-    )
 
 
 def test_the_service_knows_every_variable_that_the_chart_sets(found: Objects):
