@@ -234,9 +234,9 @@ def load(cluster: Cluster, images: Images, namespace: str, client_pod: str, upgr
     return start
 
 
-def authority(cluster: Cluster, namespace: str) -> str:
+def authority(cluster: Cluster, namespace: str, name: str = NAME) -> str:
     """Return the certificate of the authority of the release's own certificate."""
-    data = cluster.get("-n", namespace, "secret", f"{NAME}-tls")["data"]
+    data = cluster.get("-n", namespace, "secret", f"{name}-tls")["data"]
     return base64.b64decode(data["ca.crt"]).decode()
 
 

@@ -26,7 +26,7 @@ def applied(cluster: Cluster) -> Iterator[Cluster]:
 def test_the_manifests_serve_without_helm(applied: Cluster) -> None:
     """They can be applied, twice as well, and the pods that they make predict."""
     applied.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/house-bakehouse", "--timeout=180s")
-    assert "configured" not in applied.kubectl("apply", "-k", "k8s/")
+    assert "deployment.apps/house-bakehouse unchanged" in applied.kubectl("apply", "-k", "k8s/")
     [pod, _] = applied.pods(NAMESPACE, "house")
     own = GET_VERSION.replace("house-bakehouse", "127.0.0.1:8080")
     assert json.loads(applied.in_pod(NAMESPACE, pod["metadata"]["name"], own))["model"]["version"] == "v1"

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import GATEWAY_HOST, INGRESS_HOST, NAME, RELEASE, Images, Upgrade, authority, wait_for_pods
+from tests.e2e.conftest import (
+    GATEWAY_HOST,
+    INGRESS_HOST,
+    NAME,
+    RELEASE,
+    Images,
+    Upgrade,
+    authority,
+    values_of,
+    wait_for_pods,
+)
 from tests.support.cluster import CHART, Cluster, wait_until
 
 
@@ -53,6 +63,26 @@ def test_both_edges_predict_over_verified_tls(
     plain = request(cluster, host, None, "GET", "/version?x=1")
     assert plain.status in (301, 308)
     assert plain.getheader("Location") == f"https://{host}/version?x=1"
+
+
+def test_the_way_to_the_pod_can_be_encrypted_too(cluster: Cluster, namespace: str, images: Images) -> None:
+    """The Gateway speaks TLS to the pods and trusts their authority only; Helm's tests see both."""
+    host = "encrypted.example.com"
+    values = values_of("v1", ingress__enabled=False, gateway__hostnames=[host], backendTLS__enabled=True,
+                       replicaCount=1, tests__edge__address=cluster.ingress_ip)  # fmt: skip
+    place = ("--namespace", namespace)
+    cluster.helm("install", "encrypted", str(CHART), *place, "--wait", "--timeout", "3m", *values)
+    try:
+        ca = authority(cluster, namespace, "encrypted-bakehouse")
+        wait_for_edge(cluster, host, ca)
+        [pod] = wait_for_pods(cluster, namespace, 1, release="encrypted")
+        plain = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/version').status)"
+        with pytest.raises(AssertionError, match=r"RemoteDisconnected|ConnectionReset|BadStatusLine"):
+            cluster.in_pod(namespace, pod["metadata"]["name"], plain)
+        said = cluster.helm("test", "encrypted", *place, "--timeout", "3m").stdout
+        assert said.count("Phase:          Succeeded") == 2
+    finally:
+        cluster.helm("uninstall", "encrypted", *place, "--wait")
 
 
 def test_helm_test_passes_and_an_upgrade_keeps_the_certificate(
