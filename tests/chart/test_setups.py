@@ -5,14 +5,12 @@ from typing import Any
 
 import pytest
 
-from docs.manifests import manifests
 from service.config import Settings
 from tests.chart.conftest import SETUPS
-from tests.support.helm import CHART, lint, notes, objects, one
+from tests.support.helm import lint, notes, one
 from tests.support.kubernetes import problems
 from tests.support.pods import pods, restrictions_missed, selects
 
-ROOT = CHART.parents[1]
 STANDARD = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "managed-by")} | {"helm.sh/chart"}
 Objects = list[dict[str, Any]]
 
@@ -102,11 +100,3 @@ def test_the_service_knows_every_variable_that_the_chart_sets(found: Objects):
     known = {item.metadata["name"] for item in fields(Settings)} | {"TZ", "TOKEN"}
     for pod in pods(found).values():
         assert {each["name"] for each in pod["spec"]["containers"][0].get("env", [])} <= known
-
-
-def test_manifests_are_as_rendered_and_valid():
-    """What kubectl applies is what Helm would."""
-    folder = ROOT / "k8s"
-    assert (folder / "bakehouse.yaml").read_text() == manifests((folder / "values.yaml").read_text())
-    for name in ("bakehouse.yaml", "namespace.yaml"):
-        assert problems(objects((folder / name).read_text())) == []

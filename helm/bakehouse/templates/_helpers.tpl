@@ -93,8 +93,9 @@ replicas: {{ $live.spec.replicas }}
 {{- default (include "bakehouse.stopSeconds" .) .Values.rollout.terminationGracePeriodSeconds -}}
 {{- end }}
 
-{{/* The environment of the server, or of a check that runs before the release's Secrets exist: settings, and extraEnv
-over them, as one list in which no name is twice. Takes root and server. */}}
+{{/* The environment of the server, or of a check that runs before the release's Secrets exist: settings, and
+extraEnv after them, in its order, because $(OTHER) sees only what stands before it. No name is twice, extraEnv's stays.
+Takes root and server. */}}
 {{- define "bakehouse.env" -}}
 {{- $env := dict -}}
 {{- range $name, $value := .root.Values.settings -}}
@@ -110,10 +111,19 @@ over them, as one list in which no name is twice. Takes root and server. */}}
 {{- $_ := set $env "BAKEHOUSE_TLS_CERTIFICATE" (dict "value" "/etc/bakehouse/tls/tls.crt") -}}
 {{- $_ := set $env "BAKEHOUSE_TLS_KEY" (dict "value" "/etc/bakehouse/tls/tls.key") -}}
 {{- end -}}
-{{- range .root.Values.extraEnv }}{{ $_ := set $env .name (omit . "name") }}{{ end -}}
+{{- $extra := dict -}}
+{{- range .root.Values.extraEnv }}{{ $_ := set $extra .name . }}{{ end -}}
 {{- range $name := keys $env | sortAlpha -}}
+{{- if not (hasKey $extra $name) -}}
 - {{ merge (dict "name" $name) (get $env $name) | toJson }}
 {{ end }}
+{{- end }}
+{{- range .root.Values.extraEnv -}}
+{{- with get $extra .name -}}
+- {{ toJson . }}
+{{ $_ := unset $extra .name }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* A number as people write it: YAML's large whole numbers are floats, which print as 1e+06. */}}
@@ -212,7 +222,7 @@ changes nothing; else a new authority and a certificate of it. Takes root, name 
   allowedRoutes: {namespaces: {from: Same}}
   tls:
     mode: Terminate
-    certificateRefs: [{name: {{ include "bakehouse.tlsSecretName" $root }}}]
+    certificateRefs: [{name: {{ include "bakehouse.tlsSecretName" $root | quote }}}]
 {{- end }}
 {{- end }}
 {{- end }}
