@@ -1,10 +1,12 @@
 """create_app: wires model, metrics, logs and errors into one Flask application."""
 
+import re
 import sys
 import time
 import traceback
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import quote
 
 import orjson
 from flask import Flask, Response, g, request
@@ -18,20 +20,27 @@ from service.metrics import Metrics
 from service.model import Model
 from service.views import add_model_routes, add_operations_routes
 
+HOST = re.compile(
+    r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+)  # RFC 3986 3.2.2, names as DNS has them
+PATH_CHARACTERS = "/:@!$&'()*+,;="  # RFC 3986 3.3: what may stand in a path as it is
+QUERY_CHARACTERS = PATH_CHARACTERS + "?%"  # not decoded by WSGI, so that a % stays what it is
 UNMATCHED = "unmatched"  # the route of requests that no route answers; their paths are the callers' own
 
 
 def create_app(settings: Settings, model: Model, metrics: Metrics, lifecycle: Lifecycle) -> Flask:
-    """Return the API of one model: /predict, /version, /openapi.json, /healthz, /readyz and /metrics."""
+    """Return the API of one model: /predict, /openapi.json, and all that the health port answers."""
     app = _bare_app()
     add_operations_routes(app, metrics, lifecycle)
     add_model_routes(app, settings, model, metrics)
     _observe(app, model, metrics)
+    if settings.redirect_to_https:
+        _redirect_to_https(app)
     return app
 
 
 def create_health_app(metrics: Metrics, lifecycle: Lifecycle) -> Flask:
-    """Return what the health port answers: /healthz, /readyz and /metrics; neither logged nor counted."""
+    """Return the health port's: /healthz, /readyz, /metrics, /version and /contract; neither logged nor counted."""
     app = _bare_app()
     add_operations_routes(app, metrics, lifecycle)
     return app
@@ -75,6 +84,22 @@ def _observe(app: Flask, model: Model, metrics: Metrics) -> None:
     @app.teardown_request
     def end(_error: BaseException | None) -> None:
         metrics.in_flight.dec()
+
+
+def _redirect_to_https(app: Flask) -> None:
+    """Send requests that came to a proxy over plain HTTP to https, as not every proxy can; the body is not read."""
+
+    @app.before_request
+    def redirect() -> Response | None:
+        # A proxy behind another appends to the header; the first word is of the one that the client spoke to.
+        if request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower() != "http":
+            return None
+        host = HOST.fullmatch(request.headers.get("Host", ""))
+        if host is None:
+            raise ProblemError("The Host header is missing or is no name or address: send https requests instead.")
+        query = f"?{quote(request.query_string, QUERY_CHARACTERS)}" if request.query_string else ""
+        location = f"https://{host['name']}{quote(request.path, PATH_CHARACTERS)}{query}"
+        return Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={"Location": location})
 
 
 def _route_of_path(app: Flask) -> str:

@@ -37,10 +37,23 @@ class Settings:
     health_port: int = _setting(
         "BAKEHOUSE_HEALTH_PORT",
         8081,
-        "The port of /healthz, /readyz and /metrics for probes and scrapes.",
+        "The port of probes, metrics, /version and /contract; always plain HTTP.",
         "",
         1,
         65535,
+    )
+    tls_certificate: str = _setting(
+        "BAKEHOUSE_TLS_CERTIFICATE",
+        "",
+        "The certificate and its chain (PEM), with which the API's port speaks TLS; read again when it is renewed.",
+        "file",
+    )
+    tls_key: str = _setting("BAKEHOUSE_TLS_KEY", "", "The certificate's private key (PEM, no password).", "file")
+    redirect_to_https: bool = _setting(
+        "BAKEHOUSE_REDIRECT_TO_HTTPS",
+        False,
+        "Whether requests that a proxy took over plain HTTP (X-Forwarded-Proto: http) are sent to https with a 308.",
+        "true or false",
     )
     workers: int = _setting(
         "WEB_CONCURRENCY", 1, "Serving processes; more pods are better than more than one.", "processes", 1, 64
@@ -121,6 +134,8 @@ class Settings:
         settings = cls(**values)
         if settings.http_port == settings.health_port:
             problems.append("BAKEHOUSE_HEALTH_PORT must differ from BAKEHOUSE_HTTP_PORT")
+        if bool(settings.tls_certificate) != bool(settings.tls_key):
+            problems.append("BAKEHOUSE_TLS_CERTIFICATE and BAKEHOUSE_TLS_KEY must be set together")
         if problems:
             raise SettingsError("The settings are wrong: " + "; ".join(problems) + ". See python -m service --help.")
         return settings
@@ -135,6 +150,10 @@ def _unknown_names(environ: Mapping[str, str]) -> list[str]:
 
 
 def _parse(text: str, item: Any) -> Any:
+    if item.type is bool:
+        if text not in ("true", "false"):
+            raise ValueError("must be true or false")
+        return text == "true"
     try:
         value = item.type(text)
     except ValueError:
@@ -151,5 +170,7 @@ def settings_table() -> str:
     for item in fields(Settings):
         about = item.metadata
         bounds = "" if about["at_least"] is None else f"{about['at_least']} to {about['at_most']}"
-        rows.append(f"| `{about['name']}` | `{item.default}` | {about['unit']} | {bounds} | {about['help']} |")
+        default = str(item.default).lower() if item.type is bool else str(item.default)
+        shown = f"`{default}`" if default else ""
+        rows.append(f"| `{about['name']}` | {shown} | {about['unit']} | {bounds} | {about['help']} |")
     return "\n".join(rows)

@@ -2,6 +2,8 @@
 
 import mmap
 
+from service.artifact import Artifact
+
 
 class Lifecycle:
     """Tells whether traffic is welcome.
@@ -11,7 +13,8 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self._draining = mmap.mmap(-1, 1)
-        self.loaded = False  # set by each serving process for itself, once its model gave its golden answers
+        # Set by each serving process for itself, once the model gave its golden answers.
+        self.served: Artifact | None = None
 
     @property
     def draining(self) -> bool:
@@ -26,4 +29,4 @@ class Lifecycle:
         """Return why traffic is not welcome, or nothing."""
         if self.draining:
             return "The server is draining: it is about to stop."
-        return "" if self.loaded else "The model is being loaded."
+        return "" if self.served else "The model is being loaded."

@@ -121,21 +121,28 @@ def replay_golden(model: Model) -> int:
                 f"The model refuses its own golden request, {GOLDEN} line {number}, {error.detail}: "
                 "bake it again where it is to be served."
             ) from error
-        given = json.loads(answer)
-        for member, expected in exchange["response"].items():
-            if difference := _difference(given.get(member), expected, f"/{member}"):
-                raise GoldenError(
-                    f"The model does not give its golden answers: {GOLDEN} line {number}, {difference}: "
-                    "bake it again where it is to be served."
-                )
+        if difference := first_difference(json.loads(answer), exchange["response"]):
+            raise GoldenError(
+                f"The model does not give its golden answers: {GOLDEN} line {number}, {difference}: "
+                "bake it again where it is to be served."
+            )
     return len(exchanges)
 
 
-def _difference(given: Any, expected: Any, pointer: str) -> str:
-    """Return the first place at which two JSON values differ, or nothing."""
+def first_difference(given: Any, expected: Any, pointer: str = "") -> str:
+    """Return the first place at which an answer differs from the golden one by more than rounding, or nothing.
+
+    Args:
+        given: An answer, or a part of it, as JSON data; members that are not expected are not looked at.
+        expected: What the golden answer holds there.
+        pointer: JSON Pointer to that place.
+    """
+    if isinstance(expected, dict) and isinstance(given, dict):
+        members = ((given.get(name), value, f"{pointer}/{name}") for name, value in expected.items())
+        return next(filter(None, (first_difference(*member) for member in members)), "")
     if isinstance(expected, list) and isinstance(given, list) and len(given) == len(expected):
         pairs = enumerate(zip(given, expected, strict=True))
-        return next(filter(None, (_difference(*pair, f"{pointer}/{index}") for index, pair in pairs)), "")
+        return next(filter(None, (first_difference(*pair, f"{pointer}/{index}") for index, pair in pairs)), "")
     if isinstance(expected, float) and isinstance(given, float):
         same = math.isclose(given, expected, rel_tol=GOLDEN_RELATIVE_TOLERANCE, abs_tol=GOLDEN_ABSOLUTE_TOLERANCE)
     else:

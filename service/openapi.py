@@ -54,6 +54,7 @@ def openapi_document(artifact: Artifact, max_rows: int) -> dict[str, Any]:
             "/healthz": _get("live", "The process answers."),
             "/readyz": _get("ready", "The model is loaded and traffic is welcome.", {"503": _problem("Not ready.")}),
             "/version": _get("version", "The service version, and the model's name, version and digest."),
+            "/contract": _get("contract", "The model's name, version and digest, and its contract."),
             "/openapi.json": _get("openapi", "This document."),
             "/metrics": {
                 "get": {

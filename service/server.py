@@ -28,6 +28,7 @@ from service.cpu import request_threads
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics, forget_gauges, share_series
 from service.model import ENGINE, load_model
+from service.tls import Certificate
 from service.worker import Worker
 
 MEMORY_DIRECTORY = Path("/dev/shm")  # noqa: S108 - heartbeats on a disk can block; this one is memory
@@ -41,7 +42,7 @@ class Server(BaseApplication):
         digest: Of the artifact that was verified; a process that finds another one later does not serve it.
 
     Raises:
-        SettingsError: If one of the ports cannot be listened on.
+        SettingsError: If one of the ports cannot be listened on, or the certificate cannot be used.
     """
 
     def __init__(self, settings: Settings, digest: str) -> None:
@@ -51,6 +52,7 @@ class Server(BaseApplication):
         self.series_directory: Path | None = None
         _listen(settings.host, settings.http_port).close()  # Gunicorn would try five times and say so in twelve lines
         self.health_listener = _listen(settings.host, settings.health_port)
+        self.certificate = Certificate(settings.tls_certificate, settings.tls_key) if settings.tls_certificate else None
         if settings.workers > 1:
             self.series_directory = Path(tempfile.mkdtemp(prefix="bakehouse-", dir=_memory_directory()))
         super().__init__()
@@ -63,7 +65,7 @@ class Server(BaseApplication):
     def _options(self) -> dict[str, Any]:
         settings = self.settings
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        return {
+        options = {
             "bind": f"{host}:{settings.http_port}",
             "worker_class": Worker,
             "workers": settings.workers,
@@ -82,6 +84,13 @@ class Server(BaseApplication):
             "child_exit": self.child_exit,
             "on_exit": self.on_exit,
         }
+        if certificate := self.certificate:
+            options |= {
+                "certfile": settings.tls_certificate,  # these two only tell Gunicorn that there is TLS
+                "keyfile": settings.tls_key,
+                "ssl_context": lambda _config, _default: certificate.context(),
+            }
+        return options
 
     # In the master ------------------------------------------------------------------------------------------
 
@@ -138,8 +147,8 @@ class Server(BaseApplication):
         seconds = time.perf_counter() - started
         self.metrics.model_loaded(artifact.name, artifact.version, artifact.digest, ENGINE, seconds)
         app = create_app(self.settings, model, self.metrics, self.lifecycle)
-        self.lifecycle.loaded = True
-        sys.stderr.write(_welcome(artifact, self.settings.http_port))
+        self.lifecycle.served = artifact
+        sys.stderr.write(_welcome(artifact, self.settings))
         return app
 
     def pre_request(self, _worker: Worker, request: Any) -> None:
@@ -162,9 +171,10 @@ def _memory_directory() -> str | None:
     return str(MEMORY_DIRECTORY) if MEMORY_DIRECTORY.is_dir() else None
 
 
-def _welcome(artifact: Artifact, port: int) -> str:
+def _welcome(artifact: Artifact, settings: Settings) -> str:
+    url = f"{'--insecure https://' if settings.tls_certificate else ''}localhost:{settings.http_port}/predict"
     body = shlex.quote(json.dumps(artifact.golden()[0]["request"]))
     return (
         f"{artifact.name} {artifact.version} is ready. Try:\n"
-        f"  curl -s localhost:{port}/predict -H 'Content-Type: application/json' -d {body}\n"
+        f"  curl -s {url} -H 'Content-Type: application/json' -d {body}\n"
     )

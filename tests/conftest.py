@@ -67,7 +67,7 @@ def client_of(model_of: Callable[[str], Model]) -> Callable[..., FlaskClient]:
 
     def make(name: str = "house_prices", **variables: str) -> FlaskClient:
         lifecycle = Lifecycle()
-        lifecycle.loaded = True
+        lifecycle.served = model_of(name).artifact
         app = create_app(Settings.from_env(variables), model_of(name), Metrics(os.getpid()), lifecycle)
         return app.test_client()
 

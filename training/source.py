@@ -303,7 +303,7 @@ def _typed(column: "pd.Series[Any]", known: Sequence[Any] | None) -> "pd.Series[
     if known and all(isinstance(value, str) for value in known):
         return column.where(column.isin(known) | (column != ""), np.nan)
     missing = column.isin(MISSING_WORDS)
-    if set(column[~missing]) <= {"True", "False"}:
+    if not missing.all() and set(column[~missing]) <= {"True", "False"}:
         return (column == "True").astype("boolean").mask(missing) if missing.any() else column == "True"
     numbers = pd.to_numeric(column.where(~missing, np.nan), errors="coerce")
     if numbers[~missing].notna().all():

@@ -60,17 +60,18 @@ def test_the_welcome_is_a_command_that_works(server: RunningServer) -> None:
     )
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/version", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/version", "/contract", "/openapi.json"])
 def test_every_get_route_answers(server: RunningServer, path: str) -> None:
     """The routes for people, probes and scrapes answer 200."""
     assert send(server.port, "GET", path).status == 200
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/predict", 404)]
+    ("path", "status"),
+    [("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/version", 200), ("/contract", 200), ("/predict", 404)],
 )
 def test_the_health_port_answers_for_operations_only(server: RunningServer, path: str, status: int) -> None:
-    """The health port has the probes and the metrics, and no predictions."""
+    """The health port has the probes, the metrics and the model's identity, and no predictions."""
     assert send(server.health_port, "GET", path).status == status
 
 

@@ -1,5 +1,6 @@
 """Every endpoint through Flask: ids, logs, counts, and the one form that refusals have."""
 
+import io
 import json
 from collections.abc import Callable
 
@@ -18,6 +19,7 @@ ClientOf = Callable[..., FlaskClient]
 ROUTES = {
     "/predict": "POST",
     "/version": "GET",
+    "/contract": "GET",
     "/openapi.json": "GET",
     "/healthz": "GET",
     "/readyz": "GET",
@@ -157,8 +159,93 @@ def test_the_health_port_answers_probes_and_nothing_else(capfd: pytest.CaptureFi
     """Probes are neither logged nor counted, and there is no model behind that port."""
     client = create_health_app(Metrics(1), Lifecycle()).test_client()
     assert client.get("/healthz").status_code == 200
-    assert client.get("/readyz").status_code == 503
+    for path in ("/readyz", "/version", "/contract"):
+        response = client.get(path)
+        assert response.status_code == 503
+        assert check_problem(503, response.content_type, response.data)["detail"] == "The model is being loaded."
     assert "bakehouse_http_requests_total{" not in client.get("/metrics").text
     response = client.post("/predict", data=b"{}")
     check_problem(404, response.content_type, response.data)
     assert capfd.readouterr().out == ""
+
+
+def test_the_health_port_tells_the_same_identity_as_the_api(
+    client_of: ClientOf, model_of: Callable[[str], Model]
+) -> None:
+    """A rollout learns from it what is served, while the server drains as well."""
+    lifecycle = Lifecycle()
+    lifecycle.served = model_of("house_prices").artifact
+    lifecycle.begin_drain()
+    client = create_health_app(Metrics(1), lifecycle).test_client()
+    for path in ("/version", "/contract"):
+        assert client.get(path).json == client_of().get(path).json
+
+
+PLAIN = {"X-Forwarded-Proto": "http"}
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "location"),
+    [
+        ("/predict", "models.example", "https://models.example/predict"),
+        ("/predict", "models.example:8080", "https://models.example/predict"),
+        ("/", "127.0.0.1:80", "https://127.0.0.1/"),
+        ("/version?a=1&b=%20c%0d%0a", "[2001:db8::1]:80", "https://[2001:db8::1]/version?a=1&b=%20c%0d%0a"),
+        ("/no/such%0d%0ax:%20y", "a_b.example", "https://a_b.example/no/such%0D%0Ax:%20y"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_plain_http_is_sent_to_https(path: str, host: str, location: str, method: str, client_of: ClientOf) -> None:
+    """Every path and method, to the same host without its port, with the query as it was; 308 keeps the method."""
+    client = client_of(BAKEHOUSE_REDIRECT_TO_HTTPS="true")
+    response = client.open(path, method=method, headers={**PLAIN, "Host": host})
+    assert (response.status_code, response.headers["Location"]) == (308, location)
+    assert response.data == b""
+
+
+@pytest.mark.parametrize(
+    "host", ["", "a b", "a/b", "user@a", "a\tb", "a:port", "[::1", "[g]", "a,b", "\u00e4", "a?b", f"{CANARY}\\"]
+)
+def test_no_redirect_is_made_of_a_bad_host(host: str, client_of: ClientOf, capfd: pytest.CaptureFixture[str]) -> None:
+    """What is no name or address becomes neither a header nor a crash, and is repeated nowhere."""
+    client = client_of(BAKEHOUSE_REDIRECT_TO_HTTPS="true")
+    response = client.get("/version", headers=PLAIN, environ_overrides={"HTTP_HOST": host})
+    assert response.status_code == 400
+    check_problem(400, response.content_type, response.data)
+    assert "Location" not in response.headers
+    assert CANARY not in f"{response.text}{response.headers}{capfd.readouterr()}"
+
+
+@pytest.mark.parametrize(
+    ("variables", "headers", "status"),
+    [
+        ({}, PLAIN, 200),
+        ({"BAKEHOUSE_REDIRECT_TO_HTTPS": "true"}, {}, 200),
+        ({"BAKEHOUSE_REDIRECT_TO_HTTPS": "true"}, {"X-Forwarded-Proto": "https"}, 200),
+        ({"BAKEHOUSE_REDIRECT_TO_HTTPS": "true"}, {"X-Forwarded-Proto": "https, http"}, 200),
+        ({"BAKEHOUSE_REDIRECT_TO_HTTPS": "true"}, {"X-Forwarded-Proto": "HTTP, https"}, 308),
+    ],
+)
+def test_only_what_came_over_plain_http_is_redirected(
+    variables: dict[str, str], headers: dict[str, str], status: int, client_of: ClientOf
+) -> None:
+    """It has to be switched on, and requests without the header are those of the cluster's own network."""
+    assert client_of(**variables).get("/version", headers=headers).status_code == status
+
+
+def test_a_redirect_is_logged_and_counted_and_reads_no_body(
+    client_of: ClientOf, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is an answer like any other, with an id; the body waits for https."""
+
+    class Unread(io.BytesIO):
+        def read(self, *_size: int) -> bytes:
+            raise AssertionError("the body was read")
+
+    client = client_of(BAKEHOUSE_REDIRECT_TO_HTTPS="true")
+    response = client.post("/predict", input_stream=Unread(), headers={**PLAIN, "X-Request-ID": "plain"})
+    assert response.status_code == 308
+    assert response.headers["X-Request-ID"] == "plain"
+    line = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert (line["route"], line["status"], line["request_id"]) == ("/predict", 308, "plain")
+    assert 'requests_total{method="POST",route="/predict",status="3xx"} 1.0' in client.get("/metrics").text

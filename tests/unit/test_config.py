@@ -113,4 +113,20 @@ def test_the_table_has_a_row_for_each_setting() -> None:
     assert [row.split("`")[1] for row in rows] == [item.metadata["name"] for item in fields(Settings)]
     assert "| `BAKEHOUSE_MAX_ROWS` | `10000` | rows | 1 to 10000000 | The most rows of one request. |" in rows
     assert "| `BAKEHOUSE_HOST` | `0.0.0.0` |  |  | The address to listen on. |" in rows
+    assert any(row.startswith("| `BAKEHOUSE_TLS_KEY` |  | file |") for row in rows)
+    assert any(row.startswith("| `BAKEHOUSE_REDIRECT_TO_HTTPS` | `false` | true or false |") for row in rows)
     assert all(row.count("|") == 6 for row in rows)
+
+
+def test_a_switch_is_true_or_false() -> None:
+    """Other words for it are refused: a typing error must not switch something off."""
+    assert Settings.from_env({"BAKEHOUSE_REDIRECT_TO_HTTPS": "true"}).redirect_to_https is True
+    assert Settings.from_env({"BAKEHOUSE_REDIRECT_TO_HTTPS": " false"}).redirect_to_https is False
+    for text in ("True", "1", "yes", "on"):
+        assert "BAKEHOUSE_REDIRECT_TO_HTTPS must be true or false" in refusal(BAKEHOUSE_REDIRECT_TO_HTTPS=text)
+
+
+@pytest.mark.parametrize("name", ["BAKEHOUSE_TLS_CERTIFICATE", "BAKEHOUSE_TLS_KEY"])
+def test_a_certificate_needs_its_key(name: str) -> None:
+    """One without the other would silently serve plain HTTP, or nothing."""
+    assert "BAKEHOUSE_TLS_CERTIFICATE and BAKEHOUSE_TLS_KEY must be set together" in refusal(**{name: "file.pem"})

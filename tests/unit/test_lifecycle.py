@@ -1,15 +1,17 @@
 """Loading, ready, draining."""
 
 import os
+from collections.abc import Callable
 
 from service.lifecycle import Lifecycle
+from service.model import Model
 
 
-def test_a_server_is_not_ready_until_its_model_is_loaded() -> None:
+def test_a_server_is_not_ready_until_its_model_is_loaded(model_of: Callable[[str], Model]) -> None:
     """Traffic is welcome only in between."""
     lifecycle = Lifecycle()
     assert lifecycle.not_ready_because() == "The model is being loaded."
-    lifecycle.loaded = True
+    lifecycle.served = model_of("house_prices").artifact
     assert lifecycle.not_ready_because() == ""
     lifecycle.begin_drain()
     assert lifecycle.not_ready_because() == "The server is draining: it is about to stop."

@@ -287,9 +287,9 @@ def test_a_sample_has_the_types_that_the_encoders_know(tmp_path: Path):
 
 def test_a_sample_has_the_types_that_its_cells_look_like(tmp_path: Path):
     """Where the estimator knows no values, numbers, booleans and gaps are read as usual."""
-    rows = "whole,part,gap,flag,maybe,word\n1,1.5,,True,,NA\n2,2.5,NaN,False,True,a\n3,3,7,True,False,\n"
+    rows = "whole,part,gap,flag,maybe,word,empty\n1,1.5,,True,,NA,\n2,2.5,NaN,False,True,a,NA\n3,3,7,True,False,,\n"
     (tmp_path / "rows.csv").write_text(rows)
-    names = ["whole", "part", "gap", "flag", "maybe", "word"]
+    names = ["whole", "part", "gap", "flag", "maybe", "word", "empty"]
     fitted = FunctionTransformer(validate=False).fit(pd.read_csv(tmp_path / "rows.csv"))
     joblib.dump(fitted, tmp_path / "m.joblib")
     frame = from_fitted_file(tmp_path / "m.joblib", tmp_path / "rows.csv", None, None).X
@@ -299,6 +299,8 @@ def test_a_sample_has_the_types_that_its_cells_look_like(tmp_path: Path):
     assert frame["flag"].dtype == bool
     assert frame["maybe"].isna().tolist() == [True, False, False]
     assert frame["word"].isna().tolist() == [False, False, True]
+    assert frame["empty"].dtype == float  # no cell says that it is anything else
+    assert frame["empty"].isna().all()
 
 
 def test_a_sample_without_a_header_is_refused(tmp_path: Path, line: Path):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service import __version__
+from service.contract import Contract
 from service.model import Model
 from tests.support.corpus import CANARY, CASES, GOOD, SETTINGS, Case
 from tests.support.problem import check_problem
@@ -166,6 +167,17 @@ def test_version_tells_service_and_model(client_of: ClientOf, model_of: Callable
         },
         "source_commit": artifact.manifest["source_commit"],
     }
+
+
+def test_the_contract_is_the_manifests_own(client_of: ClientOf, model_of: Callable[[str], Model]) -> None:
+    """GET /contract says for which model it holds; it can be read back as the contract it is."""
+    artifact = model_of("penguins").artifact
+    answer = client_of("penguins").get("/contract").json
+    assert answer == {
+        "model": {"name": "penguins", "version": artifact.version, "digest": artifact.digest},
+        "contract": artifact.manifest["contract"],
+    }
+    assert Contract.from_dict(answer["contract"]) == artifact.contract
 
 
 def test_the_openapi_document_is_served_with_the_limit_of_the_settings(client_of: ClientOf) -> None:

@@ -1,0 +1,42 @@
+"""Begin the drain of a running server and wait until it is over: what Kubernetes runs before it stops a container."""
+
+import os
+import signal
+import time
+
+PAUSE_SECONDS = 0.1
+
+
+class DrainError(Exception):
+    """The server cannot be told; the message is one sentence."""
+
+
+def drain(pid: int, seconds: float) -> None:
+    """Send the first SIGTERM, which begins the drain, and return after so many seconds, or when the process is gone.
+
+    The SIGTERM that follows from elsewhere is the second one, which ends the wait.
+
+    Args:
+        pid: The process id of the server's master.
+        seconds: How long the drain takes.
+
+    Raises:
+        DrainError: If there is no such process, or it belongs to somebody else.
+    """
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except OSError as error:
+        raise DrainError(
+            f"Process {pid} cannot be drained ({error.strerror}): name the server's with --pid."
+        ) from error
+    end = time.monotonic() + seconds
+    while _runs(pid) and (left := end - time.monotonic()) > 0:
+        time.sleep(min(PAUSE_SECONDS, left))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
