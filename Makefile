@@ -48,7 +48,8 @@ image: ## Train MODEL in a container build and bake it into the image IMAGE:TAG;
 test: install .venv-checkov/installed ## Run every test that needs no container engine and no cluster, with coverage
 	$(BIN)/pytest --numprocesses 2 --dist worksteal --cov --cov-report=term-missing
 
-e2e: install ## Prove installs, rollouts and refusals on a throw-away cluster (CLUSTER has its verbs); 25 minutes
+e2e: install ## Prove the image, one server, and rollouts on a throw-away cluster (CLUSTER has its verbs); 35 minutes
+	$(BIN)/pytest tests/image --capture=no
 	CLUSTER=$(CLUSTER) $(BIN)/pytest tests/e2e --capture=no
 
 format: install ## Format the code and mend what the linter can
