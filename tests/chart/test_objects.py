@@ -198,7 +198,7 @@ def test_probes_ask_the_health_port():
         assert found[f"{probe}Probe"]["httpGet"] == {"path": path, "port": "health"}
     assert found["startupProbe"]["failureThreshold"] == 120
     get = {"path": "/readyz", "port": "health"}
-    assert found["readinessProbe"] == {"httpGet": get, "periodSeconds": 2, "failureThreshold": 9, "timeoutSeconds": 2}
+    assert found["readinessProbe"] == {"httpGet": get, "periodSeconds": 5, "failureThreshold": 9, "timeoutSeconds": 5}
     assert found["livenessProbe"]["periodSeconds"] == 10
 
 

@@ -26,7 +26,7 @@ COMBINATIONS = [
     ({"rollout": {"progressDeadlineSeconds": 125}}, "rollout.progressDeadlineSeconds 125 ends before a slow start"),
     ({"probes": {"startup": {"periodSeconds": 2}}}, "set it above 245"),
     ({"settings": {"drainSeconds": 1}}, "settings.drainSeconds 1 ends before proxies have learned"),
-    ({"probes": {"readiness": {"timeoutSeconds": 3}}}, "probes.readiness.timeoutSeconds 3 is longer"),
+    ({"probes": {"readiness": {"timeoutSeconds": 6}}}, "probes.readiness.timeoutSeconds 6 is longer"),
     ({"probes": {"liveness": {"timeoutSeconds": 11}}}, "probes.liveness.timeoutSeconds 11 is longer"),
     ({"settings": {"workerTimeoutSeconds": 29}}, "set it to at least settings.gracefulTimeoutSeconds (30)"),
     ({"replicaCount": 3, "autoscaling": {"enabled": True}}, "replicaCount 3 would fight"),
