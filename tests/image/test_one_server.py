@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from tests.support.server import free_port
 
 SITE = "house.example.com"
 IMAGE = "bakehouse-one-server"
+N_KEEP_ALIVE, N_RECONNECTING = 8, 2
 N_SLOW = 60  # more than a service has threads
 PROXY = """
 FROM {base}
@@ -75,8 +76,9 @@ class OneServer:
     def connect(self) -> http.client.HTTPSConnection:
         """Return a connection to the proxy whose certificate is verified for the site's name."""
         tls = ssl.create_default_context(cafile=str(self.authority.file))
-        connection = http.client.HTTPSConnection(SITE, self.https_port, timeout=30)
-        stream = socket.create_connection(("127.0.0.1", self.https_port), timeout=30)
+        connection = http.client.HTTPSConnection(SITE, self.https_port)
+        # Shorter than the 30 s after which the proxy gives a slow client up.
+        stream = socket.create_connection(("127.0.0.1", self.https_port), timeout=15)
         connection.sock = tls.wrap_socket(stream, server_hostname=SITE)
         return connection
 
@@ -201,41 +203,64 @@ def test_slow_clients_do_not_stop_others(server: OneServer) -> None:
             connection.close()
 
 
-def test_a_killed_service_comes_back(server: OneServer) -> None:
-    """The engine starts it again, and the proxy finds it."""
-    container = server.live()
-    before = run("docker", "inspect", "--format", "{{.State.Pid}} {{.RestartCount}}", container).stdout.split()
-    # As the same user from the host's processes: docker kill would count as an operator's wish to stop it.
-    kill = f"import os; os.kill({before[0]}, 9)"
-    run("docker", "run", "--rm", "--pid", "host", "--entrypoint", "python", f"{IMAGE}:v1", "-c", kill)
-    count = "{{.RestartCount}}"
-    wait_until("a restart", lambda: run("docker", "inspect", "--format", count, container).stdout.strip() != before[1])
-    wait_until("v1 again", lambda: server.version() == "v1")
-
-
-def test_a_roll_loses_no_request(server: OneServer) -> None:
-    """To the next model and back, under clients that keep their connections and clients that do not."""
+@contextmanager
+def clients(server: OneServer) -> Iterator[Running]:
+    """Have clients predict without pause, most over connections that they keep; they count what they are answered."""
     configuration = {
         "url": f"https://{SITE}:{server.https_port}",
         "connect_to": "127.0.0.1",
         "ca": server.authority.file.read_text(),
-        "keep_alive": 8,
-        "reconnecting": 2,
+        "keep_alive": N_KEEP_ALIVE,
+        "reconnecting": N_RECONNECTING,
         "pause_seconds": 0.02,
         "body": server.golden["v1"]["request"],
         "expected": {version: server.golden[version]["response"] for version in ("v1", "v2")},
     }
     command = [sys.executable, "-c", CLIENTS, json.dumps(configuration)]
-    clients = Running(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-    try:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        running = Running(process)
+        try:
+            yield running
+        finally:
+            report = running.stop()
+            print(f"\n{report['good']} good, {report['failed']} failed, {report['connections']} connections")
+
+
+def wait_for(running: Running, version: str, n_answers: int = 200) -> None:
+    """Return once the clients were answered so often more by a model version."""
+    wanted = running.report()["answers"].get(version, 0) + n_answers
+    wait_until(f"{n_answers} answers of {version}", lambda: running.report()["answers"].get(version, 0) >= wanted)
+
+
+def test_a_killed_service_comes_back(server: OneServer) -> None:
+    """The engine starts it again; until it is ready the proxy answers 502 or 503, and nothing fails afterwards."""
+    container = server.live()
+    pid, n_restarts = run("docker", "inspect", "--format", "{{.State.Pid}} {{.RestartCount}}", container).stdout.split()
+    with clients(server) as running:
+        wait_for(running, "v1")
+        # As the same user from the host's processes: docker kill would count as an operator's wish to stop it.
+        kill = f"import os; os.kill({pid}, 9)"
+        run("docker", "run", "--rm", "--pid", "host", "--entrypoint", "python", f"{IMAGE}:v1", "-c", kill)
+        count = "{{.RestartCount}}"
+        wait_until(
+            "a restart", lambda: run("docker", "inspect", "--format", count, container).stdout.strip() != n_restarts
+        )
+        wait_for(running, "v1")
+    assert {problem[:3] for _, problem in running.last["failures"]} <= {"502", "503"}
+    with clients(server) as running:
+        wait_for(running, "v1")
+    assert running.last["failures"] == []
+
+
+def test_a_roll_loses_no_request(server: OneServer) -> None:
+    """To the next model and back, under clients that keep their connections and clients that do not."""
+    with clients(server) as running:
         for version in ("v2", "v1"):
+            wait_for(running, server.version())
             done = server.roll(version)
             assert done.returncode == 0, done.stdout + done.stderr
-            wait_until(f"only {version}", lambda version=version: server.version() == version)
-    finally:
-        report = clients.stop()
-        clients.process.stdout.close()
-    print(f"\n{report['good']} good, {report['failed']} failed, {report['connections']} connections")
+            wait_for(running, version)
+    report = running.last
     assert report["failures"] == []
     assert report["connections"] < report["good"]
     assert set(report["answers"]) == {"v1", "v2"}
@@ -251,3 +276,14 @@ def test_what_must_not_serve_changes_nothing(server: OneServer, tag: str, reason
     assert server.live() == live
     assert len(server.compose("ps", "--quiet", "--status", "running").split()) == len(["the live one", "the proxy"])
     assert server.version() == "v1"
+
+
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    """Every directive is known and has a value that it can have; only the program is another one's here."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    unit = tmp_path / "bakehouse.service"
+    text = (ROOT / "deploy/bakehouse.service").read_text()
+    unit.write_text(text.replace("/opt/bakehouse/.venv/bin/python", sys.executable))
+    done = run("systemd-analyze", "verify", str(unit), check=False)
+    assert (done.returncode, done.stderr) == (0, "")
