@@ -167,7 +167,9 @@ class Cluster:
         """Have clients on this machine and in a pod predict without pause; each answers before this returns."""
         at_edge = [sys.executable, "-c", CLIENTS, json.dumps(edge)]
         in_pod = ["kubectl", "-n", namespace, "exec", "-i", pod, "--", "python", "-c", CLIENTS, json.dumps(direct)]
-        running = Load(*(Running(_start(command, self.environ)) for command in (at_edge, in_pod)))
+        # Over its web socket, kubectl gives up a command to which nothing was said for a minute.
+        environ = {**self.environ, "KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false"}
+        running = Load(*(Running(_start(command, environ)) for command in (at_edge, in_pod)))
         try:
             yield running
         finally:
