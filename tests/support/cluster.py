@@ -167,8 +167,8 @@ class Cluster:
         """Have clients on this machine and in a pod predict without pause; each answers before this returns."""
         at_edge = [sys.executable, "-c", CLIENTS, json.dumps(edge)]
         in_pod = ["kubectl", "-n", namespace, "exec", "-i", pod, "--", "python", "-c", CLIENTS, json.dumps(direct)]
-        # kubectl's web socket broke ("Websocket Ping failed") each time while another node's kubelet was stopped; why is
-        # not known, and not yet whether the older protocol holds.
+        # kubectl's web socket broke ("Websocket Ping failed") each time while another node's kubelet was stopped; why
+        # is not known, and not yet whether the older protocol holds.
         environ = {**self.environ, "KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false"}
         running = Load(*(Running(_start(command, environ)) for command in (at_edge, in_pod)))
         try:
