@@ -1,26 +1,33 @@
 """Clients that predict without pause and count what they are answered: a program for this machine and for a pod.
 
-    python clients.py '{"url": "https://house.example.com", "connect_to": "10.0.0.1", "ca": "PEM", "keep_alive": 16,
-                        "reconnecting": 4, "body": {...}, "expected": {"v1": {"y_pred": [...]}}}'
+    python clients.py start SOCKET '{"url": "https://house.example.com", "connect_to": "10.0.0.1", "ca": "PEM",
+                                     "keep_alive": 16, "reconnecting": 4, "body": {...},
+                                     "expected": {"v1": {"y_pred": [...]}}}'
+    python clients.py report SOCKET
+    python clients.py stop SOCKET
 
-Each line on standard input is answered by a line of JSON with the counts so far; its end stops the clients. A request
-that fails is never sent again. It needs nothing but Python, so that it can be given to `python -c` in any pod.
+`start` leaves them running by themselves, so that no stream into a pod has to last as long as they do; the other two
+print the counts as JSON. A request that fails is never sent again. It needs nothing but Python, so that it can be given
+to `python -c` in any pod.
 """
 
 import collections
 import http.client
 import json
 import math
+import os
 import socket
 import ssl
 import sys
 import threading
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 HEADERS = {"Content-Type": "application/json"}
 TIMEOUT_SECONDS = 30
 MAX_KEPT = 10_000
+ALONE_SECONDS = 15 * 60  # without a question, then nobody is there to stop them
 
 
 class Clients:
@@ -67,7 +74,7 @@ class Clients:
                 response = connection.getresponse()
                 content = response.read()
                 problem = "" if response.status == 200 else f"{response.status} {content[:200]!r}"
-                closes = response.will_close
+                closes = response.will_close or not keep_alive
             except (OSError, http.client.HTTPException) as error:
                 problem, closes = f"{type(error).__name__}: {error}", True
             if problem:
@@ -116,17 +123,57 @@ class Clients:
             }
 
 
-def main():
-    """Run until standard input ends."""
-    clients = Clients(json.loads(sys.argv[1]))
+def start(path, configuration):
+    """Start clients that go on when this returns, and answer questions at a socket."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        if os.fork():
+            return
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in range(3):
+            os.dup2(nowhere, descriptor)
+        listener.settimeout(ALONE_SECONDS)
+        try:
+            run(Clients(configuration), listener)
+        finally:
+            Path(path).unlink()
+
+
+def run(clients, listener):
+    """Run clients and answer questions until one of them is to stop."""
     for thread in clients.threads:
         thread.start()
-    for _ in sys.stdin:
-        print(json.dumps(clients.report()), flush=True)
-    clients.stop.set()
-    for thread in clients.threads:
-        thread.join()
-    print(json.dumps(clients.report()), flush=True)
+    try:
+        while not clients.stop.is_set():
+            connection, _ = listener.accept()
+            with connection:
+                if connection.recv(100) == b"stop":
+                    clients.stop.set()
+                    for thread in clients.threads:
+                        thread.join()
+                connection.sendall(json.dumps(clients.report()).encode())
+    finally:
+        clients.stop.set()
+
+
+def ask(path, question):
+    """Print what running clients answer to a question."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        connection.sendall(question.encode())
+        with connection.makefile() as answer:
+            print(answer.read())
+
+
+def main():
+    """Do what the command line says."""
+    command, path, *rest = sys.argv[1:]
+    if command == "start":
+        start(path, json.loads(*rest))
+    else:
+        ask(path, command)
 
 
 if __name__ == "__main__":

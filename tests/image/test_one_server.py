@@ -17,7 +17,7 @@ import pytest
 
 from service import artifact
 from tests.support.certificates import Authority
-from tests.support.cluster import CLIENTS, ROOT, Json, Running, run, wait_until
+from tests.support.cluster import ROOT, Json, Running, run, wait_until
 from tests.support.server import free_port
 
 SITE = "house.example.com"
@@ -216,14 +216,10 @@ def clients(server: OneServer) -> Iterator[Running]:
         "body": server.golden["v1"]["request"],
         "expected": {version: server.golden[version]["response"] for version in ("v1", "v2")},
     }
-    command = [sys.executable, "-c", CLIENTS, json.dumps(configuration)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        running = Running(process)
-        try:
-            yield running
-        finally:
-            report = running.stop()
-            print(f"\n{report['good']} good, {report['failed']} failed, {report['connections']} connections")
+    with Running(configuration) as running:
+        yield running
+    report = running.last
+    print(f"\n{report['good']} good, {report['failed']} failed, {report['connections']} connections")
 
 
 def wait_for(running: Running, version: str, n_answers: int = 200) -> None:

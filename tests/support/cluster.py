@@ -6,9 +6,10 @@ import shlex
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,36 +49,38 @@ def wait_until(what: str, holds: Callable[[], Any], seconds: float = 120, pause:
     return found
 
 
-@dataclass
 class Running:
-    """Clients that run as a process, tests/e2e/clients.py."""
+    """Clients that run, tests/e2e/clients.py.
 
-    process: subprocess.Popen[str]
-    last: Json = field(default_factory=dict)
+    Args:
+        configuration: What they are to do.
+        place: The words before a command that has it run where they are, such as those of kubectl exec.
+        environ: The environment of these words.
+    """
+
+    def __init__(self, configuration: Json, place: tuple[str, ...] = (), environ: Mapping[str, str] | None = None):
+        self.place, self.environ = place, environ
+        self.socket = f"/tmp/clients-{uuid.uuid4()}"  # noqa: S108  as a pod has no folder of its own to offer
+        self.last: Json = {}
+        self._clients("start", self.socket, json.dumps(configuration))
+
+    def _clients(self, *arguments: str) -> str:
+        python = "python" if self.place else sys.executable
+        return run(*self.place, python, "-c", CLIENTS, *arguments, environ=self.environ).stdout
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def report(self) -> Json:
         """Return what they count so far."""
-        assert self.process.stdin
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return self._read()
+        return dict(json.loads(self._clients("report", self.socket)))
 
     def stop(self) -> Json:
-        """Stop them and return what they counted."""
-        if self.process.poll() is None:
-            assert self.process.stdin
-            self.process.stdin.close()
-            self._read()
-            self.process.wait(timeout=MINUTE)
-            assert self.process.stdout
-            self.process.stdout.close()
-        return self.last
-
-    def _read(self) -> Json:
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        assert line, f"the clients ended with {self.process.wait(timeout=MINUTE)}"
-        self.last = json.loads(line)
+        """Stop them, if they were not, and return what they counted."""
+        self.last = self.last or json.loads(self._clients("stop", self.socket))
         return self.last
 
 
@@ -165,20 +168,9 @@ class Cluster:
     @contextmanager
     def load(self, namespace: str, pod: str, edge: Json, direct: Json) -> Iterator[Load]:
         """Have clients on this machine and in a pod predict without pause; each answers before this returns."""
-        at_edge = [sys.executable, "-c", CLIENTS, json.dumps(edge)]
-        in_pod = ["kubectl", "-n", namespace, "exec", "-i", pod, "--", "python", "-c", CLIENTS, json.dumps(direct)]
-        # kubectl's web socket broke ("Websocket Ping failed") each time while another node's kubelet was stopped; why
-        # is not known, and not yet whether the older protocol holds.
-        environ = {**self.environ, "KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false"}
-        running = Load(*(Running(_start(command, environ)) for command in (at_edge, in_pod)))
-        try:
-            yield running
-        finally:
-            running.stop()
-
-
-def _start(command: list[str], environ: Mapping[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**environ})
+        in_pod = ("kubectl", "-n", namespace, "exec", pod, "--")
+        with Running(edge) as at_edge, Running(direct, in_pod, self.environ) as at_service:
+            yield Load(at_edge, at_service)
 
 
 def cluster_command() -> str:
