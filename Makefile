@@ -14,7 +14,7 @@ BUILD_ARGUMENTS = --build-arg MODEL=$(MODEL) --build-arg MODEL_VERSION=$(TAG) --
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-strip-extras --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help install train serve image test e2e format lint types check lock docs manifests clean
+.PHONY: help install train serve image test test-image e2e format lint types check lock docs manifests clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +48,10 @@ image: ## Train MODEL in a container build and bake it into the image IMAGE:TAG;
 test: install .venv-checkov/installed ## Run every test that needs no container engine and no cluster, with coverage
 	$(BIN)/pytest --numprocesses 2 --dist worksteal --cov --cov-report=term-missing
 
-e2e: install ## Prove the image, one server, and rollouts on a throw-away cluster (CLUSTER has its verbs); 35 minutes
+test-image: install ## Prove the image and the path of one server; needs a container engine and 5 minutes
 	$(BIN)/pytest tests/image --capture=no
+
+e2e: install ## Prove releases and rollouts on a throw-away cluster; needs an engine, what CLUSTER needs and 25 minutes
 	CLUSTER=$(CLUSTER) $(BIN)/pytest tests/e2e --capture=no
 
 format: install ## Format the code and mend what the linter can

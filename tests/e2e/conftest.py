@@ -93,11 +93,15 @@ def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Images
     expected = {version: _golden(directory / version)["response"] for version in VERSIONS}
     assert len({json.dumps(answer) for answer in expected.values()}) == len(VERSIONS)
     _break(directory)
-    tags = (*VERSIONS, "contract", "corrupt", "wrong", "crash")
-    for tag in tags:
-        _put_into_image(directory / tag, tag)
-    run("docker", "build", "--tag", f"{IMAGE}:crash", "-", given=CRASHING.format(image=f"{IMAGE}:crash"))
-    cluster.load_images(*(f"{IMAGE}:{tag}" for tag in tags))
+    with ThreadPoolExecutor(1) as loader:  # which takes longer than to build the next one
+        loaded = []
+        for tag in (*VERSIONS, "contract", "corrupt", "wrong", "crash"):
+            _put_into_image(directory / tag, tag)
+            if tag == "crash":
+                run("docker", "build", "--tag", f"{IMAGE}:crash", "-", given=CRASHING.format(image=f"{IMAGE}:crash"))
+            loaded.append(loader.submit(cluster.load_images, f"{IMAGE}:{tag}"))
+        for each in loaded:
+            each.result()
     return Images(_golden(directory / "v0")["request"], expected)
 
 
@@ -132,7 +136,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": restricted}})
     yield NAMESPACE
-    cluster.kubectl("delete", "namespace", NAMESPACE)
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 Upgrade = Callable[..., Any]

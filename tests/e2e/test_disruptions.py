@@ -90,9 +90,7 @@ def test_a_node_drain_loses_nothing_and_the_budget_holds(
 ) -> None:
     """With all pods on the drained node, they leave one by one, each once another one is ready."""
     node = other_node(cluster)
-    upgrade("v1", nodeSelector={"kubernetes.io/hostname": node}, replicaCount=3)
-    wait_for_pods(cluster, namespace, 3)
-    upgrade("v1", replicaCount=3, nodeSelector={}, **{"affinity": preferring(node)})
+    upgrade("v1", replicaCount=3, affinity=preferring(node), topologySpreadConstraints=[])
     pods = wait_for_pods(cluster, namespace, 3)
     assert {pod["spec"]["nodeName"] for pod in pods} == {node}
     fewest = 3
@@ -124,7 +122,7 @@ def preferring(node: str) -> Json:
     return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preference]}}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def signal_on_node(cluster: Cluster, images: Any) -> Any:
     """Return a function that signals one process of a node, from a pod with the node's process ids."""
     namespace = "bakehouse-e2e-nodes"
@@ -149,7 +147,7 @@ def signal_on_node(cluster: Cluster, images: Any) -> Any:
         return send
 
     yield start
-    cluster.kubectl("delete", "namespace", namespace)
+    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 def test_a_killed_server_loses_what_was_inside_until_it_is_found_dead(

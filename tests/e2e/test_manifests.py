@@ -20,7 +20,7 @@ def applied(cluster: Cluster) -> Iterator[Cluster]:
     cluster.load_images("bakehouse:v1", "bakehouse-train:v1")
     cluster.kubectl("apply", "-k", "k8s/")
     yield cluster
-    cluster.kubectl("delete", "-k", "k8s/", "--wait=true")
+    cluster.kubectl("delete", "-k", "k8s/", "--wait=false")
 
 
 def test_the_manifests_serve_without_helm(applied: Cluster) -> None:

@@ -62,6 +62,7 @@ class Running:
         self.place, self.environ = place, environ
         self.socket = f"/tmp/clients-{uuid.uuid4()}"  # noqa: S108  as a pod has no folder of its own to offer
         self.last: Json = {}
+        self.stopped = False
         self._clients("start", self.socket, json.dumps(configuration))
 
     def _clients(self, *arguments: str) -> str:
@@ -76,11 +77,14 @@ class Running:
 
     def report(self) -> Json:
         """Return what they count so far."""
-        return dict(json.loads(self._clients("report", self.socket)))
+        self.last = json.loads(self._clients("report", self.socket))
+        return self.last
 
     def stop(self) -> Json:
         """Stop them, if they were not, and return what they counted."""
-        self.last = self.last or json.loads(self._clients("stop", self.socket))
+        if not self.stopped:
+            self.last = json.loads(self._clients("stop", self.socket))
+            self.stopped = True
         return self.last
 
 
