@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the health port of the release that serves now, whose clients must be able to go on; one that is down is "
         "not compared with",
     )
+    check.add_argument("--live-must-answer", action="store_true", help="refuse where the live release does not answer")
     check.add_argument("--allow-contract-change", action="store_true", help="only print what would break clients")
 
     drain_command = commands.add_parser("drain", help="begin the drain of a running server and wait until it is over")
@@ -88,6 +89,14 @@ def _parser() -> argparse.ArgumentParser:
     smoke.add_argument("--redirect", action="store_true", help="plain HTTP on port 80 must lead to https")
     smoke.add_argument("--health-url", metavar="URL", type=_url, help="the health port, to see its metrics")
     smoke.add_argument("--version", metavar="TAG", help="what the model version must be")
+    smoke.add_argument("--predict-only", action="store_true", help="the URL leads to /predict and to nothing else")
+    smoke.add_argument(
+        "--patience",
+        metavar="SECONDS",
+        type=_seconds,
+        default=0,
+        help="ask again for so long, as a rollout may just be ending; default 0",
+    )
     smoke.add_argument("--ca", metavar="FILE", help="certificates to trust in place of the system's (PEM)")
     smoke.add_argument(
         "--connect-to",
@@ -102,6 +111,13 @@ def _url(text: str) -> str:
         return base_url(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error  # argparse has no ear for the reason of others
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError("must be 0 seconds or more")
+    return value
 
 
 def _milliseconds(text: str) -> float:
@@ -145,6 +161,7 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
             options.latency_budget,
             options.live,
             options.allow_contract_change,
+            options.live_must_answer,
         )
     except RolloutError as error:
         return _refuse(error, EXIT_ROLLOUT_REFUSED)
@@ -176,6 +193,8 @@ def _smoke(settings: Settings, options: argparse.Namespace) -> int:
             options.ca,
             options.connect_to,
             options.redirect,
+            options.predict_only,
+            options.patience,
         )
     except (ClientError, RolloutError) as error:
         return _refuse(error, EXIT_ROLLOUT_REFUSED)

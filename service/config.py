@@ -88,7 +88,7 @@ class Settings:
     max_rows: int = _setting("BAKEHOUSE_MAX_ROWS", 10_000, "The most rows of one request.", "rows", 1, 10_000_000)
     keep_alive_seconds: int = _setting(
         "BAKEHOUSE_KEEP_ALIVE_SECONDS",
-        75,  # above the 60 s after which most proxies drop an idle connection, so that they close it first
+        100,  # proxies drop an idle connection earlier (nginx after 60 s, Traefik after 90 s), so they close it first
         "How long an idle connection is kept; keep above the idle timeout of the proxy in front.",
         "seconds",
         0,

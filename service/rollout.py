@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from service.artifact import GOLDEN, Artifact
-from service.client import ClientError, address_of, request, request_patiently, trusting
+from service.client import PAUSE_SECONDS, ClientError, address_of, request, request_patiently, trusting
 from service.compatibility import differences
 from service.model import Model, first_difference, load_model
 
@@ -40,6 +40,7 @@ def check(
     budget_milliseconds: float | None = None,
     live: str | None = None,
     allow_contract_change: bool = False,
+    live_must_answer: bool = False,
 ) -> str:
     """Return a sentence about the artifact once it passed; what is not told is not checked.
 
@@ -49,6 +50,7 @@ def check(
         budget_milliseconds: The most that one row may take.
         live: The URL of the live release's health port.
         allow_contract_change: Whether differences from the live contract are only printed.
+        live_must_answer: Whether a live release that does not answer is refused like one with another contract.
 
     Raises:
         ArtifactError: If the artifact is refused, or does not give its golden answers.
@@ -65,7 +67,7 @@ def check(
     if budget_milliseconds:
         passed.append(_check_latency(model, budget_milliseconds))
     if live:
-        passed.append(_check_contract(artifact, live, allow_contract_change))
+        passed.append(_check_contract(artifact, live, allow_contract_change, live_must_answer))
     return f"{artifact.name} {artifact.version}: {'; '.join(passed)}."
 
 
@@ -89,16 +91,18 @@ def _median_milliseconds(model: Model, body: bytes) -> float:
     return 1000 * statistics.median([seconds() for _ in range(N_WARM_UP + N_TIMED)][N_WARM_UP:])
 
 
-def _check_contract(artifact: Artifact, live: str, allow_change: bool) -> str:
+def _check_contract(artifact: Artifact, live: str, allow_change: bool, must_answer: bool) -> str:
     try:
         answer = _live_contract(live)
+        if answer is None and must_answer:
+            raise ClientError(f"{live}/contract does not answer, though the live release has ready pods.")
         if answer is None:
             return "no live release to compare with"
         identity = f"{answer['model']['name']} {answer['model']['version']}"
         found = differences(answer["contract"], artifact.manifest["contract"])
     except (ClientError, KeyError, TypeError, AttributeError, IndexError) as error:
         reason = str(error) if isinstance(error, ClientError) else f"{live}/contract does not answer with a contract."
-        return _allowed(reason, "Name a live release's health port", allow_change)
+        return _allowed(reason, "See that the check reaches a live release's health port", allow_change)
     if not found:
         return f"clients of the live release ({identity}) can go on"
     sentence = f"The contract differs from the live release's ({identity}): {'; '.join(found)}."
@@ -138,6 +142,8 @@ def smoke(
     ca: str | None = None,
     connect_to: str | None = None,
     redirect: bool = False,
+    predict_only: bool = False,
+    patience_seconds: float = 0,
 ) -> None:
     """Ask a release what it was baked to answer, and say so after each thing that is as it should be.
 
@@ -150,12 +156,37 @@ def smoke(
         ca: A PEM file of certificates to trust in place of the system's.
         connect_to: Where to connect to, if that is not what the URL says.
         redirect: Whether plain HTTP must lead to https.
+        predict_only: Whether /predict is all that the URL leads to.
+        patience_seconds: How long to ask again, as a rollout may just be ending.
 
     Raises:
         ClientError: If there is no answer, or none that can be read.
         RolloutError: If an answer is not what it must be.
     """
     options = {"tls": trusting(ca) if url.startswith("https:") else None, "connect_to": connect_to}
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            if not predict_only:
+                say(_check_identity(artifact, url, version, options))
+            _check_golden(artifact, url, options)
+            say(f"{url}/predict gives all {len(artifact.golden())} golden answers.")
+            if health_url:
+                _check_metrics(artifact, health_url)
+                say(f"{health_url}/metrics names {artifact.name} {artifact.version}.")
+            if redirect:
+                say(f"{_check_redirect(url, connect_to)} leads to https.")
+        except (ClientError, RolloutError) as error:
+            if time.monotonic() >= deadline:
+                raise
+            say(f"{error} Asking again.")
+            time.sleep(PAUSE_SECONDS)
+        else:
+            return
+
+
+def _check_identity(artifact: Artifact, url: str, version: str | None, options: dict[str, Any]) -> str:
+    """Return a sentence about the model that /version names, once it is the artifact's."""
     answer = request_patiently(f"{url}/version", (HTTPStatus.SERVICE_UNAVAILABLE,), **options).json()
     try:
         name, served, digest = (answer["model"][member] for member in ("name", "version", "digest"))
@@ -168,14 +199,7 @@ def smoke(
             f"{url} serves {name} {served} with another digest than this image's {artifact.name} {artifact.version}: "
             "a rollout is going on; test again when it is complete."
         )
-    say(f"{url} serves {name} {served}, with the digest of this image.")
-    _check_golden(artifact, url, options)
-    say(f"{url}/predict gives all {len(artifact.golden())} golden answers.")
-    if health_url:
-        _check_metrics(artifact, health_url)
-        say(f"{health_url}/metrics names {name} {served}.")
-    if redirect:
-        say(f"{_check_redirect(url, connect_to)} leads to https.")
+    return f"{url} serves {name} {served}, with the digest of this image."
 
 
 def _check_golden(artifact: Artifact, url: str, options: dict[str, Any]) -> None:
@@ -200,7 +224,7 @@ def _check_redirect(url: str, connect_to: str | None) -> str:
     parts = urlsplit(url)
     host, _ = address_of(parts, connect_to)
     name = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
-    plain = f"http://{name}{parts.path}/version"
+    plain = f"http://{name}{parts.path}/predict"
     answer = request(plain, connect_to=f"[{host}]:{HTTP_PORT}" if ":" in host else f"{host}:{HTTP_PORT}")
     if answer.status not in REDIRECTS or not answer.location.startswith("https://"):
         raise RolloutError(f"{plain} answers {answer.status} instead of a redirect to https.")

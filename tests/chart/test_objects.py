@@ -258,7 +258,8 @@ def test_the_number_of_pods_is_applied_unless_an_autoscaler_decides():
         ({}, {"maxUnavailable": 1}),
         ({"podDisruptionBudget": {"maxUnavailable": "50%"}}, {"maxUnavailable": "50%"}),
         ({"podDisruptionBudget": {"minAvailable": 1}}, {"minAvailable": 1}),
-        ({"podDisruptionBudget": {"minAvailable": 0}}, {"minAvailable": 0}),
+        ({"replicaCount": 1}, {"maxUnavailable": 1}),
+        ({"autoscaling": {"enabled": True, "minReplicas": 1}}, {"maxUnavailable": 1}),
         ({"autoscaling": {"enabled": True}}, {"maxUnavailable": 1}),
     ],
     ids=str,
@@ -272,13 +273,13 @@ def test_a_budget_limits_drains(values: dict[str, Any], limit: dict[str, Any]):
 @pytest.mark.parametrize(
     "values",
     [
-        {"replicaCount": 1},
-        {"autoscaling": {"enabled": True, "minReplicas": 1}},
+        {"replicaCount": 1, "podDisruptionBudget": {"minAvailable": 1}},
+        {"autoscaling": {"enabled": True, "minReplicas": 1}, "podDisruptionBudget": {"minAvailable": 1}},
         {"podDisruptionBudget": {"enabled": False}},
     ],
     ids=str,
 )
-def test_where_one_pod_may_be_all_there_is_no_budget(values: dict[str, Any]):
+def test_where_one_pod_may_be_all_there_is_no_budget_of_those_that_stay(values: dict[str, Any]):
     """It would block every drain."""
     assert "PodDisruptionBudget" not in {each["kind"] for each in rendered(values)}
 
@@ -303,6 +304,29 @@ def test_the_gate_checks_what_it_is_told(gate: dict[str, Any], is_upgrade: bool,
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
     assert (job["spec"]["backoffLimit"], job["spec"]["activeDeadlineSeconds"]) == (0, 180)
     assert "serviceAccountName" not in pod(found, f"Job/{NAME}-gate")
+
+
+@pytest.mark.parametrize("kind", ["Job", "Pod"])
+def test_checks_run_as_an_account_that_was_there_before(kind: str):
+    """It may have the pull secrets; the release's own account does not exist before the release does."""
+    for account, name in (({"create": False, "name": "puller"}, "puller"), ({"create": False}, "default")):
+        found = one(rendered({"serviceAccount": account}), kind)["spec"]
+        assert (found["template"]["spec"] if kind == "Job" else found)["serviceAccountName"] == name
+    found = one(rendered({}), kind)["spec"]
+    assert "serviceAccountName" not in (found["template"]["spec"] if kind == "Job" else found)
+
+
+def test_the_gate_waits_for_no_object_of_the_release():
+    """A Secret that extraObjects make is not there before the first install; a sidecar may have to be kept away."""
+    from_secret = {"secretKeyRef": {"name": "a", "key": "b"}}
+    variables = [{"name": "A", "valueFrom": from_secret}, {"name": "B", "value": "1"}]
+    found = rendered({"extraEnv": variables, "podAnnotations": {"sidecar.example.com/inject": "false"}})
+    gate, server = (container(found, each)["env"] for each in (f"Job/{NAME}-gate", f"Deployment/{NAME}"))
+    assert {"name": "A", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b", "optional": True}}} in gate
+    assert variables[0] in server
+    assert variables[1] in gate
+    annotations = one(found, "Job")["spec"]["template"]["metadata"]["annotations"]
+    assert annotations == {"sidecar.example.com/inject": "false"}
 
 
 # Who may reach whom ---------------------------------------------------------------------------------------------------
@@ -384,7 +408,7 @@ def test_an_ingress_serves_every_path_of_every_host(paths: list[str]):
 @pytest.mark.parametrize("paths", [["/"], ["/predict", "/openapi.json"]], ids=str)
 def test_a_route_serves_every_path(paths: list[str]):
     """By prefix, at the Service's port of the API, for as long as a request may take."""
-    values = {"gateway": {**SHARED, "paths": paths, "requestTimeout": "60s"}, "service": {"port": 8000}}
+    values = {"gateway": {**SHARED, "paths": paths, "requestTimeout": "30s"}, "service": {"port": 8000}}
     assert spec(rendered(values), "HTTPRoute") == {
         "parentRefs": SHARED["parentRefs"],
         "hostnames": ["c.example", "d.example"],
@@ -392,7 +416,7 @@ def test_a_route_serves_every_path(paths: list[str]):
             {
                 "matches": [{"path": {"type": "PathPrefix", "value": path}} for path in paths],
                 "backendRefs": [{"name": NAME, "port": 8000}],
-                "timeouts": {"request": "60s"},
+                "timeouts": {"request": "30s"},
             }
         ],
     }

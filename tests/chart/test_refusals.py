@@ -23,6 +23,10 @@ COMBINATIONS = [
     ({"rollout": {"maxUnavailable": 2}}, "rollout.maxUnavailable 2 of 2 pods leaves none"),
     ({"rollout": {"maxUnavailable": "100%"}}, "rollout.maxUnavailable 100% of 2 pods leaves none"),
     ({"replicaCount": 1, "rollout": {"maxUnavailable": 1}}, "rollout.maxUnavailable 1 of 1 pods leaves none"),
+    (
+        {"replicaCount": 1, "rollout": {"maxSurge": 0, "maxUnavailable": "50%"}},
+        "maxUnavailable 50% of 1 pods leaves none",
+    ),
     ({"rollout": {"progressDeadlineSeconds": 125}}, "rollout.progressDeadlineSeconds 125 ends before a slow start"),
     ({"probes": {"startup": {"periodSeconds": 2}}}, "set it above 245"),
     ({"settings": {"drainSeconds": 1}}, "settings.drainSeconds 1 ends before proxies have learned"),
@@ -34,6 +38,9 @@ COMBINATIONS = [
     ({"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}}, "set resources.requests.cpu"),
     ({"podDisruptionBudget": {"maxUnavailable": 0}}, "podDisruptionBudget.maxUnavailable 0 blocks every node drain"),
     ({"podDisruptionBudget": {"maxUnavailable": "0%"}}, "podDisruptionBudget.maxUnavailable 0% blocks"),
+    ({"replicaCount": 1, "podDisruptionBudget": {"maxUnavailable": 0}}, "maxUnavailable 0 blocks every node drain"),
+    ({"podDisruptionBudget": {"minAvailable": 0}}, "podDisruptionBudget.minAvailable 0 lets a node drain take all"),
+    ({"podDisruptionBudget": {"minAvailable": "0%"}}, "podDisruptionBudget.minAvailable 0% lets a node drain"),
     ({"podDisruptionBudget": {"maxUnavailable": 2}}, "maxUnavailable 2 of at least 2 pods lets a node drain take all"),
     ({"podDisruptionBudget": {"maxUnavailable": "51%"}}, "maxUnavailable 51% of at least 2 pods lets a node drain"),
     ({"podDisruptionBudget": {"minAvailable": 2}}, "podDisruptionBudget.minAvailable 2 of at least 2 pods blocks"),
@@ -52,6 +59,8 @@ COMBINATIONS = [
     ({"tls": {"mode": "selfSigned"}}, "tls.mode selfSigned has nothing to secure: enable ingress or gateway"),
     ({"ingress": INGRESS, "tls": {"mode": "existingSecret"}}, "set tls.secretName"),
     ({"ingress": INGRESS, "tls": {"mode": "certManager"}}, "set tls.issuerRef.name"),
+    ({"gateway": {**GATEWAY, "requestTimeout": "1h2m3s"}}, "set settings.gracefulTimeoutSeconds to at least 3723."),
+    ({"gateway": GATEWAY, "tls": {"mode": "selfSigned"}}, "tls.mode selfSigned makes a certificate that nobody uses"),
     ({"gateway": OWN}, "set gateway.parentRefs to those of your Gateway"),
     ({"gateway": {**GATEWAY, "create": {"kind": "Gateway", "className": "a"}}}, "exclude each other"),
     ({"gateway": {**OWN, "create": {"kind": "Gateway"}}}, "set gateway.create.className"),
@@ -59,6 +68,9 @@ COMBINATIONS = [
     ({"gateway": GATEWAY, "backendTLS": {"enabled": True, "secretName": "a"}}, "set backendTLS.caConfigMapName"),
     ({"ingress": INGRESS, "backendTLS": {"enabled": True}}, "set service.annotations or ingress.annotations"),
 ]
+
+# A sentence about the release that serves; tests/e2e/test_release.py provokes it.
+ON_A_CLUSTER = "backendTLS.enabled cannot change while pods serve"
 
 # Values, and where and why the schema refuses them.
 SHAPES = [
@@ -124,6 +136,7 @@ def test_every_sentence_is_seen():
     sentences = re.findall(
         r'append \$problems (?:\(printf )?"([^"]+)"', (CHART / "templates/validate.yaml").read_text()
     )
+    sentences = [each for each in sentences if not each.startswith(ON_A_CLUSTER)]
     said = "\n".join(refusal({**IMAGE, **values}) for values, _ in COMBINATIONS)
     assert len(sentences) > 25
     assert [each for each in sentences if not re.search(_pattern(each), said)] == []
@@ -161,7 +174,10 @@ def test_an_old_kubernetes_is_refused():
         {"autoscaling": {"enabled": True, "minReplicas": 3}, "podDisruptionBudget": {"maxUnavailable": 2}},
         {"podDisruptionBudget": {"minAvailable": 1}},
         {"podDisruptionBudget": {"minAvailable": "50%"}},
-        {"replicaCount": 1, "podDisruptionBudget": {"maxUnavailable": 0}},
+        {"replicaCount": 1, "podDisruptionBudget": {"minAvailable": 1}},
+        {"replicaCount": 4, "rollout": {"maxSurge": 0, "maxUnavailable": "50%"}},
+        {"gateway": {**GATEWAY, "requestTimeout": "1m30s500ms"}, "settings": {"gracefulTimeoutSeconds": 90}},
+        {"ingress": INGRESS, "gateway": {**GATEWAY, "hostnames": ["b.example"]}, "tls": {"mode": "selfSigned"}},
         {"ingress": INGRESS, "gateway": {**GATEWAY, "hostnames": ["b.example"]}},
         {"ingress": {**INGRESS, "annotations": {"a": "b"}}, "backendTLS": {"enabled": True}},
     ],

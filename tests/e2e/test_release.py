@@ -81,6 +81,9 @@ def test_the_way_to_the_pod_can_be_encrypted_too(cluster: Cluster, namespace: st
             cluster.in_pod(namespace, pod["metadata"]["name"], plain)
         said = cluster.helm("test", "encrypted", *place, "--timeout", "3m").stdout
         assert said.count("Phase:          Succeeded") == 2
+        plain_again = [*values, "--set", "backendTLS.enabled=false"]
+        refused = cluster.helm("upgrade", "encrypted", str(CHART), *place, *plain_again, check=False)
+        assert "backendTLS.enabled cannot change while pods serve" in refused.stderr
     finally:
         cluster.helm("uninstall", "encrypted", *place, "--wait")
 

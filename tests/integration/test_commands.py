@@ -118,23 +118,23 @@ def test_smoke_over_https_verifies_the_certificate_and_wants_a_redirect(
     monkeypatch.setenv("BAKEHOUSE_ARTIFACT", str(house_prices))
     trusting = ["--ca", str(authority.file), "--connect-to", f"127.0.0.1:{server.port}"]
     for status, location, code in (
-        (301, "https://models.test/version", 0),
-        (308, "https://models.test/version", 0),
-        (308, "http://models.test/version", EXIT_REFUSED),
-        (303, "https://models.test/version", EXIT_REFUSED),
+        (301, "https://models.test/predict", 0),
+        (308, "https://models.test/predict", 0),
+        (308, "http://models.test/predict", EXIT_REFUSED),
+        (303, "https://models.test/predict", EXIT_REFUSED),
         (200, "", EXIT_REFUSED),
     ):
         capsys.readouterr()
-        with canned({"/version": (status, {"Location": location}, b"")}) as plain:
+        with canned({"/predict": (status, {"Location": location}, b"")}) as plain:
             monkeypatch.setattr(rollout, "HTTP_PORT", plain.port)
             assert main(["smoke", "https://models.test", *trusting]) == 0  # it was not asked for
             assert plain.seen == []
             assert main(["smoke", "https://models.test", "--redirect", *trusting]) == code
-            assert plain.seen == [("GET", "/version", "models.test", b"")]
+            assert plain.seen == [("GET", "/predict", "models.test", b"")]
         said = capsys.readouterr()
-        assert said.out.splitlines()[4:] == ([] if code else ["http://models.test/version leads to https."])
+        assert said.out.splitlines()[4:] == ([] if code else ["http://models.test/predict leads to https."])
         assert said.err == (
-            f"http://models.test/version answers {status} instead of a redirect to https.\n" if code else ""
+            f"http://models.test/predict answers {status} instead of a redirect to https.\n" if code else ""
         )
     assert main(["smoke", "https://other.test", *trusting]) == EXIT_REFUSED
     assert "its certificate is not trusted" in capsys.readouterr().err

@@ -149,9 +149,20 @@ def test_a_live_release_that_is_down_can_be_replaced(
 def test_what_answers_otherwise_is_no_live_release(house_prices: Path, broken: Any) -> None:
     """A wrong address is a mistake to mend, not a release that is down."""
     with canned({"/contract": broken}) as server:
-        with pytest.raises(RolloutError, match=r"/contract .*\. Name a live release's health port, or allow .*\.$"):
+        with pytest.raises(
+            RolloutError,
+            match=r"/contract .*\. See that the check reaches a live release's health port, or allow .*\.$",
+        ):
             check(house_prices, live=url_of(server))
         assert check(house_prices, live=url_of(server), allow_contract_change=True)
+
+
+def test_a_live_release_with_ready_pods_must_answer(house_prices: Path) -> None:
+    """A check that cannot reach what serves has compared nothing."""
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(RolloutError, match=r"does not answer, though .* or allow the change with .*\.$"):
+        check(house_prices, live=url, live_must_answer=True)
+    assert check(house_prices, live=url, live_must_answer=True, allow_contract_change=True)
 
 
 def release(artifact: Artifact, **changed: Any) -> dict[str, Any]:
@@ -217,6 +228,19 @@ def test_a_release_of_another_tag_is_refused(artifact: Artifact) -> None:
     """What is asked for by name must be what serves."""
     with canned(release(artifact)) as server, pytest.raises(RolloutError, match="not v2: the rollout is not complete"):
         smoke(artifact, url_of(server), lambda _line: None, version="v2")
+
+
+def test_patience_outlasts_the_end_of_a_rollout(artifact: Artifact) -> None:
+    """What is wrong at first is said and asked for again, until it is right."""
+    old, new = answer({"model": {**OTHER, "digest": "0"}}), answer({"model": identity(artifact)})
+    said = smoked(artifact, release(artifact, version=[old, new]), version=artifact.version, patience_seconds=60)
+    refusal = f"URL serves house_prices v0, not {artifact.version}: the rollout is not complete, or was undone."
+    assert said == [f"{refusal} Asking again.", *smoked(artifact, release(artifact))]
+
+
+def test_where_only_predictions_are_reached_nothing_else_is_asked(artifact: Artifact) -> None:
+    """An edge may lead to /predict alone."""
+    assert len(smoked(artifact, release(artifact, version=answer({}, 404)), predict_only=True)) == 2
 
 
 def test_another_answer_than_the_golden_one_is_refused(artifact: Artifact) -> None:

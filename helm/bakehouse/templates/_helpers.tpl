@@ -93,8 +93,17 @@ replicas: {{ $live.spec.replicas }}
 {{- default (include "bakehouse.stopSeconds" .) .Values.rollout.terminationGracePeriodSeconds -}}
 {{- end }}
 
-{{/* The environment of the server, or of a check that runs before the release's Secrets exist: settings, and
-extraEnv after them, in its order, because $(OTHER) sees only what stands before it. No name is twice, extraEnv's stays.
+{{/* The port of the release's Service as it is in the cluster, as JSON; {} where there is none. Takes root and name. */}}
+{{- define "bakehouse.livePort" -}}
+{{- $live := lookup "v1" "Service" .root.Release.Namespace (include "bakehouse.name" .root) -}}
+{{- $found := dict -}}
+{{- $name := .name -}}
+{{- range dig "spec" "ports" list $live }}{{ if eq .name $name }}{{ $found = . }}{{ end }}{{ end -}}
+{{- toJson $found -}}
+{{- end }}
+
+{{/* The environment of the server, or of a check that runs before the release's Secrets exist, which are optional
+there: settings, and extraEnv after them, in its order, because $(OTHER) sees only what stands before it. No name is twice, extraEnv's stays.
 Takes root and server. */}}
 {{- define "bakehouse.env" -}}
 {{- $env := dict -}}
@@ -119,8 +128,14 @@ Takes root and server. */}}
 {{ end }}
 {{- end }}
 {{- range .root.Values.extraEnv -}}
-{{- with get $extra .name -}}
-- {{ toJson . }}
+{{- if hasKey $extra .name -}}
+{{- $one := get $extra .name | deepCopy -}}
+{{- if not $.server -}}
+{{- range $from := list "secretKeyRef" "configMapKeyRef" -}}
+{{- with dig "valueFrom" $from dict $one }}{{ $_ := set . "optional" true }}{{ end -}}
+{{- end -}}
+{{- end -}}
+- {{ toJson $one }}
 {{ $_ := unset $extra .name }}
 {{- end }}
 {{- end }}
@@ -131,10 +146,14 @@ Takes root and server. */}}
 {{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
 {{- end }}
 
-{{/* What the pod of the server and those of its checks have in common. */}}
+{{/* What the pod of the server and those of its checks have in common; a ServiceAccount that the chart makes comes too
+late for a check. */}}
 {{- define "bakehouse.podSpec" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
+{{- if not .Values.serviceAccount.create }}
+serviceAccountName: {{ include "bakehouse.serviceAccountName" . }}
+{{- end }}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets: {{ toJson . }}
 {{- end }}
