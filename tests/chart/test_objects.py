@@ -329,6 +329,25 @@ def test_the_gate_waits_for_no_object_of_the_release():
     assert annotations == {"sidecar.example.com/inject": "false"}
 
 
+@pytest.mark.parametrize("kind", ["LoadBalancer", "NodePort"])
+def test_a_published_service_does_not_publish_the_health_port(kind: str):
+    """Metrics stay inside, at a Service of their own that gate, test and monitor know."""
+    monitor = {"monitor": {"kind": "ServiceMonitor"}}
+    found = rendered({"service": {"type": kind}, "metrics": monitor}, is_upgrade=True)
+    ports = {
+        name: [port["name"] for port in spec(found, "Service", name)["ports"]] for name in (NAME, f"{NAME}-health")
+    }
+    assert ports == {NAME: ["http"], f"{NAME}-health": ["health"]}
+    assert (spec(found, "Service", NAME)["type"], spec(found, "Service", f"{NAME}-health")["type"]) == (
+        kind,
+        "ClusterIP",
+    )
+    assert f"--live=http://{NAME}-health:8081" in container(found, f"Job/{NAME}-gate")["args"]
+    assert f"--health-url=http://{NAME}-health:8081" in one(found, "Pod")["spec"]["containers"][0]["args"]
+    labels = next(each["metadata"]["labels"] for each in found if each["metadata"]["name"] == f"{NAME}-health")
+    assert spec(found, "ServiceMonitor")["selector"]["matchLabels"].items() <= labels.items()
+
+
 # Who may reach whom ---------------------------------------------------------------------------------------------------
 
 

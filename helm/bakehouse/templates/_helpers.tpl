@@ -93,12 +93,22 @@ replicas: {{ $live.spec.replicas }}
 {{- default (include "bakehouse.stopSeconds" .) .Values.rollout.terminationGracePeriodSeconds -}}
 {{- end }}
 
-{{/* The port of the release's Service as it is in the cluster, as JSON; {} where there is none. Takes root and name. */}}
+{{/* The Service of the health port: one of its own where the other is published, because metrics are nobody else's. */}}
+{{- define "bakehouse.healthServiceName" -}}
+{{- include "bakehouse.name" . }}{{ if ne .Values.service.type "ClusterIP" }}-health{{ end }}
+{{- end }}
+
+{{/* A port of the release as it is in the cluster, with its service, as JSON; {} where there is none. Takes root and name. */}}
 {{- define "bakehouse.livePort" -}}
-{{- $live := lookup "v1" "Service" .root.Release.Namespace (include "bakehouse.name" .root) -}}
 {{- $found := dict -}}
+{{- $root := .root -}}
 {{- $name := .name -}}
-{{- range dig "spec" "ports" list $live }}{{ if eq .name $name }}{{ $found = . }}{{ end }}{{ end -}}
+{{- range $suffix := list "" "-health" -}}
+{{- $service := printf "%s%s" (include "bakehouse.name" $root) $suffix -}}
+{{- range dig "spec" "ports" list (lookup "v1" "Service" $root.Release.Namespace $service) -}}
+{{- if eq .name $name }}{{ $found = merge (dict "service" $service) . }}{{ end -}}
+{{- end -}}
+{{- end -}}
 {{- toJson $found -}}
 {{- end }}
 
