@@ -11,7 +11,9 @@ BIN := .venv/bin
 LOCKED := install --quiet --disable-pip-version-check --require-hashes
 BUILD_ARGUMENTS = --build-arg MODEL=$(MODEL) --build-arg MODEL_VERSION=$(TAG) --build-arg REVISION=$(REVISION) \
 	$(addprefix --build-arg SOURCE_DATE_EPOCH=,$(shell git log -1 --format=%ct 2>/dev/null))
-COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-strip-extras --no-header --no-annotate
+# With the extras, because pip looks for a coverage[toml] by itself where only coverage is pinned.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-strip-extras \
+	--no-header --no-annotate
 
 .DEFAULT_GOAL := help
 .PHONY: help install train serve image test test-image e2e format lint types check lock docs manifests clean

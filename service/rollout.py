@@ -164,25 +164,27 @@ def smoke(
         RolloutError: If an answer is not what it must be.
     """
     options = {"tls": trusting(ca) if url.startswith("https:") else None, "connect_to": connect_to}
+
+    def ask() -> None:
+        if not predict_only:
+            say(_check_identity(artifact, url, version, options))
+        _check_golden(artifact, url, options)
+        say(f"{url}/predict gives all {len(artifact.golden())} golden answers.")
+        if health_url:
+            _check_metrics(artifact, health_url)
+            say(f"{health_url}/metrics names {artifact.name} {artifact.version}.")
+        if redirect:
+            say(f"{_check_redirect(url, connect_to)} leads to https.")
+
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
-            if not predict_only:
-                say(_check_identity(artifact, url, version, options))
-            _check_golden(artifact, url, options)
-            say(f"{url}/predict gives all {len(artifact.golden())} golden answers.")
-            if health_url:
-                _check_metrics(artifact, health_url)
-                say(f"{health_url}/metrics names {artifact.name} {artifact.version}.")
-            if redirect:
-                say(f"{_check_redirect(url, connect_to)} leads to https.")
+            return ask()
         except (ClientError, RolloutError) as error:
             if time.monotonic() >= deadline:
                 raise
             say(f"{error} Asking again.")
             time.sleep(PAUSE_SECONDS)
-        else:
-            return
 
 
 def _check_identity(artifact: Artifact, url: str, version: str | None, options: dict[str, Any]) -> str:

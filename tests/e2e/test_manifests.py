@@ -81,7 +81,7 @@ def test_what_the_training_job_wrote_becomes_the_next_image(applied: Cluster, vo
         pod = applied.kubectl("-n", NAMESPACE, "get", "pod", "-l", "job-name=train", "-o", "name").strip()
         name = pod.removeprefix("pod/")
         artifact = tmp_path / "artifact"
-        applied.kubectl("-n", NAMESPACE, "cp", f"{name}:/work/artifact", str(artifact))
+        applied.kubectl("-n", NAMESPACE, "cp", f"{name}:/output/artifact", str(artifact))
     finally:
         applied.kubectl("delete", "-k", "k8s/training", "--wait=true")
         wait_until(

@@ -128,6 +128,7 @@ def test_the_same_inputs_give_the_same_digest(clone: Path) -> None:
     builders = [("docker", "0"), (buildkit, "1") if buildkit else ("docker", "0")]
     digests = [train(clone, docker, DOCKER_BUILDKIT=value) for docker, value in builders]
     assert len(set(digests)) == 1, digests
+    assert digests[0]
 
 
 def docker_with_buildkit() -> str:
