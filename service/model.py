@@ -1,4 +1,4 @@
-"""A loaded model: its estimator's answers, and the proof that they are the ones it gave when it was baked."""
+"""A loaded model: its engine's answers, and the proof that they are the ones it gave when it was baked."""
 
 import json
 import math
@@ -7,20 +7,16 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.artifact import GOLDEN, Artifact, ArtifactError, verify
 from service.contract import Contract
+from service.engine import Engine, load_engine
 from service.errors import Fault, ProblemError, contract_error
-from service.schema import encode_answer, parse_request
-
-if TYPE_CHECKING:
-    from service.schema import Instances
-
-ENGINE = "scikit-learn"
+from service.schema import Columns, encode_answer, parse_request
 
 # Golden answers may differ by rounding between processors: a sum of float64 in another order moves the last digits.
 GOLDEN_RELATIVE_TOLERANCE = 1e-6
@@ -35,16 +31,16 @@ class GoldenError(ArtifactError):
 
 
 class Model:
-    """A fitted estimator with its contract; safe to use from several threads.
+    """An engine with its contract; safe to use from several threads.
 
     Args:
         artifact: Where the model comes from.
-        estimator: The fitted estimator.
+        engine: What gives the answers.
     """
 
-    def __init__(self, artifact: Artifact, estimator: Any) -> None:
+    def __init__(self, artifact: Artifact, engine: Engine) -> None:
         self.artifact = artifact
-        self._estimator = estimator
+        self._engine = engine
         self.identity = {"name": artifact.name, "version": artifact.version}
 
     @property
@@ -52,19 +48,19 @@ class Model:
         """What the model takes and answers."""
         return self.artifact.contract
 
-    def predict(self, X: "Instances", outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+    def predict(self, columns: Columns, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Return the outputs by name, each of shape (n_samples,) or (n_samples, n_columns).
 
         Args:
-            X: Instances as the contract says, of shape (n_samples, n_features).
+            columns: The cells of n_samples instances.
             outputs: Names of outputs that the contract offers.
 
         Raises:
-            ContractError: If the estimator refuses these instances.
+            ContractError: If the engine refuses these instances.
         """
         try:
             with np.errstate(all="ignore"):  # what overflows is refused below, by row
-                return {name: as_array(getattr(self._estimator, name)(X)) for name in outputs}
+                return self._engine(columns, outputs)
         except Exception as error:  # noqa: BLE001 - an estimator refuses with whatever its own code raises
             _log_refusal(error)
             detail = "the model cannot answer for these rows; the reason is in the service's log"
@@ -77,14 +73,8 @@ class Model:
             ProblemError: If the body cannot be answered; says why.
         """
         request = parse_request(body, self.contract, max_rows)
-        answers = self.predict(request.X, request.outputs)
+        answers = self.predict(request.columns, request.outputs)
         return encode_answer(answers, self.contract, self.identity), request.n_samples
-
-
-def as_array(answer: Any) -> NDArray[Any]:
-    """Return an estimator's answer as a dense array of shape (n_samples,) or (n_samples, n_columns)."""
-    dense = answer.toarray() if hasattr(answer, "toarray") else answer
-    return np.asarray(dense)
 
 
 def _log_refusal(error: Exception) -> None:
@@ -101,7 +91,7 @@ def load_model(directory: Path) -> Model:
         ArtifactError: If a digest, the format, a library version or a golden answer does not fit.
     """
     artifact = verify(directory)
-    model = Model(artifact, artifact.load_estimator())
+    model = Model(artifact, load_engine(artifact))
     replay_golden(model)
     return model
 

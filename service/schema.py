@@ -1,4 +1,4 @@
-"""From the bytes of a request to the estimator's input, and from its answers back to JSON.
+"""From the bytes of a request to columns of cells, and from answers back to JSON.
 
 The usual body takes the short way: orjson, type checks in C, one conversion per column or matrix. Whatever is unusual
 there (a type that does not fit, a very large number, more colons than members) is decoded again cell by cell, by the
@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import orjson
@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from service.contract import PER_CLASS_OUTPUTS, Contract, Feature, answer_member
 from service.errors import MAX_FAULTS, BodyTooLargeError, ContractError, Fault, MalformedBodyError, contract_error
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    Instances = NDArray[Any] | pd.DataFrame
+# The cells of a request. Where every feature is a number, a matrix of shape (n_samples, n_features) with NaN for null;
+# else a column for each feature: an array of shape (n_samples,) of numbers, or a list of text, booleans and None.
+Columns = NDArray[np.float64] | list[Any]
 
 EXACT_INTEGERS = 2**53  # float64 holds every integer up to here
 MAX_INTEGER_DIGITS = 400  # longer ones are beyond float64, and int() of very long text is slow
@@ -35,12 +34,12 @@ class PredictRequest:
     """A decoded request.
 
     Args:
-        X: The estimator's input, of shape (n_samples, n_features).
+        columns: The cells, in the order of the contract's features.
         outputs: The names of the outputs to answer, each one of the contract's.
         n_samples: How many rows there are, at least 1.
     """
 
-    X: "Instances"
+    columns: Columns
     outputs: tuple[str, ...]
     n_samples: int
 
@@ -70,8 +69,8 @@ def _parse_quickly(body: bytes, contract: Contract, max_rows: int) -> PredictReq
         rows, outputs = _members(document, contract, max_rows)
     except (orjson.JSONDecodeError, ContractError):
         return None
-    X = None if _may_repeat_names(body, document, rows) else _decode_quickly(rows, contract)
-    return None if X is None else PredictRequest(X, outputs, len(rows))
+    columns = None if _may_repeat_names(body, document, rows) else _decode_quickly(rows, contract)
+    return None if columns is None else PredictRequest(columns, outputs, len(rows))
 
 
 def _parse_carefully(body: bytes, contract: Contract, max_rows: int) -> PredictRequest:
@@ -165,8 +164,8 @@ def _outputs(wanted: Any, contract: Contract) -> tuple[str, ...]:
 # ---------------------------------------------------------------------------------------------- the short way
 
 
-def _decode_quickly(rows: list[Any], contract: Contract) -> "Instances | None":
-    """Return the estimator's input, or None where anything is unusual."""
+def _decode_quickly(rows: list[Any], contract: Contract) -> Columns | None:
+    """Return the cells, or None where anything is unusual."""
     types = set(map(type, rows))
     n_features = len(contract.features)
     if types not in ({list}, {dict}) or set(map(len, rows)) != {n_features}:
@@ -179,7 +178,7 @@ def _decode_quickly(rows: list[Any], contract: Contract) -> "Instances | None":
         except KeyError:
             return None
     arrays = [_quick_column(column, feature) for column, feature in zip(columns, contract.features, strict=True)]
-    return None if any(array is None for array in arrays) else _assemble(arrays, contract)
+    return None if any(array is None for array in arrays) else _as_columns(arrays, contract)
 
 
 def _quick_column(cells: Sequence[Any], feature: Feature) -> "NDArray[Any] | list[Any] | None":
@@ -199,8 +198,8 @@ def _quick_column(cells: Sequence[Any], feature: Feature) -> "NDArray[Any] | lis
 # ---------------------------------------------------------------------------------------------- cell by cell
 
 
-def _decode_carefully(rows: list[Any], contract: Contract) -> "Instances":
-    """Return the estimator's input.
+def _decode_carefully(rows: list[Any], contract: Contract) -> Columns:
+    """Return the cells.
 
     Raises:
         ContractError: If a row or a cell does not fit; names up to MAX_FAULTS of them.
@@ -227,7 +226,7 @@ def _decode_carefully(rows: list[Any], contract: Contract) -> "Instances":
         np.array(column, dtype=np.float64) if feature.kind == "number" else list(column)
         for column, feature in zip(zip(*checked, strict=True), contract.features, strict=True)
     ]
-    return _assemble(columns, contract)
+    return _as_columns(columns, contract)
 
 
 def _row_fault(row: Any, named: bool, pointer: str, contract: Contract) -> Fault | None:
@@ -296,33 +295,14 @@ def _is_text(cell: str) -> bool:
 # ---------------------------------------------------------------------------------------------- both ways
 
 
-def _assemble(columns: Sequence[Any], contract: Contract) -> "Instances":
-    """Return what the estimator was fitted on: one matrix, or a frame with the training data's dtypes."""
-    if contract.container != "frame":
-        X = np.empty((len(columns[0]), len(columns)), dtype=contract.container)
-        for index, column in enumerate(columns):
-            X[:, index] = _with_nan(column) if contract.container == "object" else column
-        return X
-    import pandas as pd  # most estimators need no frame, and its import takes longer than all the rest
-
-    return pd.DataFrame(
-        {feature.name: _series(column, feature, pd) for column, feature in zip(columns, contract.features, strict=True)}
-    )
-
-
-def _series(column: Any, feature: Feature, pd: Any) -> Any:
-    if feature.dtype == "category":
-        # What is unknown becomes a category of its own; pandas would make it missing, which is something else.
-        present = [cell for cell in _with_nan(column) if cell == cell]  # NaN does not
-        return pd.Categorical(column, categories=list(dict.fromkeys([*(feature.categories or ()), *present])))
-    if feature.dtype == "object":
-        column = _with_nan(column)
-    return column if feature.kind == "number" else pd.array(column, dtype=feature.dtype)
-
-
-def _with_nan(column: Sequence[Any]) -> list[Any]:
-    """Return the cells with NaN for null: scikit-learn's imputers know no other gap in a column of objects."""
-    return [np.nan if cell is None else cell for cell in column]
+def _as_columns(columns: list[Any], contract: Contract) -> Columns:
+    """Return one matrix where every feature is a number, else the columns as they are."""
+    if any(feature.kind != "number" for feature in contract.features):
+        return columns
+    matrix = np.empty((len(columns[0]), len(columns)))
+    for index, column in enumerate(columns):
+        matrix[:, index] = column
+    return matrix
 
 
 def encode_answer(answers: Mapping[str, NDArray[Any]], contract: Contract, model: Mapping[str, str]) -> bytes:

@@ -11,8 +11,9 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from service.artifact import GOLDEN, sha256, verify
+from service.engine import as_array, scikit_learn_engine
 from service.errors import ContractError
-from service.model import GoldenError, Model, as_array, load_model, replay_golden
+from service.model import GoldenError, Model, load_model, replay_golden
 
 MODELS = ("house_prices", "breast_cancer", "digits", "penguins")
 CANARY = "canary-7331373313"
@@ -66,7 +67,8 @@ def test_a_refusal_of_the_estimator_is_the_requests_fault_and_says_nothing_of_it
     model_of: Callable[[str], Model], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The caller learns that these rows cannot be answered, the operator where; the message may hold values."""
-    model = Model(model_of("house_prices").artifact, Failing())
+    artifact = model_of("house_prices").artifact
+    model = Model(artifact, scikit_learn_engine(Failing(), artifact.contract))
     with pytest.raises(ContractError) as refused:
         model.predict(np.zeros((1, 2)), ["predict"])
     errors = capsys.readouterr().err
@@ -90,7 +92,7 @@ def with_golden(model: Model, directory: Path, change: Callable[[dict[str, Any]]
     content = "".join(json.dumps(exchange) + "\n" for exchange in exchanges).encode()
     (directory / GOLDEN).write_bytes(content)
     manifest = {**model.artifact.manifest, "files": {GOLDEN: sha256(content)}}
-    return Model(replace(model.artifact, directory=directory, manifest=manifest), model._estimator)
+    return Model(replace(model.artifact, directory=directory, manifest=manifest), model._engine)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.contract import Contract, Feature, Output
+from service.engine import estimator_input
 from service.errors import MAX_FAULTS, BodyTooLargeError, ContractError, MalformedBodyError, ProblemError
 from service.model import Model
 from service.schema import PredictRequest, _parse_carefully, _parse_quickly, encode_answer, parse_request
@@ -55,14 +56,14 @@ def faults(rows: Any, contract: Contract = TWO_NUMBERS, **more: Any) -> list[tup
 def test_rows_become_one_matrix() -> None:
     """Integers and fractions alike are float64, a row for each row sent."""
     request = parse([[1500, 3], [2000.5, 0]])
-    assert request.X.dtype == np.float64
-    assert request.X.tolist() == [[1500.0, 3.0], [2000.5, 0.0]]
+    assert request.columns.dtype == np.float64
+    assert request.columns.tolist() == [[1500.0, 3.0], [2000.5, 0.0]]
     assert request.n_samples == 2
 
 
 def test_objects_are_put_in_the_order_of_the_features() -> None:
     """Each object may have an order of its own."""
-    assert parse([{"age": 3, "area": 1500}, {"area": 2000, "age": 4}]).X.tolist() == [[1500, 3], [2000, 4]]
+    assert parse([{"age": 3, "area": 1500}, {"area": 2000, "age": 4}]).columns.tolist() == [[1500, 3], [2000, 4]]
 
 
 def test_nothing_asked_for_is_the_first_output() -> None:
@@ -72,12 +73,18 @@ def test_nothing_asked_for_is_the_first_output() -> None:
     assert parse([[1, 2]], contract, outputs=["predict", "transform"]).outputs == ("predict", "transform")
 
 
+def frame_of(rows: list[Any]) -> pd.DataFrame:
+    """Return what an estimator that was fitted on a frame is given for these rows."""
+    frame = estimator_input(parse(rows, MIXED).columns, MIXED)
+    assert isinstance(frame, pd.DataFrame)
+    return frame
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_a_frame_has_the_dtypes_of_the_training_data(named: bool) -> None:
     """Categories, booleans and numbers arrive as the estimator saw them when it was fitted."""
     row = dict(zip(MIXED.names, GOOD_ROW, strict=True)) if named else GOOD_ROW
-    frame = parse([row], MIXED).X
-    assert isinstance(frame, pd.DataFrame)
+    frame = frame_of([row])
     assert list(frame.columns) == list(MIXED.names)
     assert [str(dtype) for dtype in frame.dtypes] == ["category", "category", "category", "bool", "float64", "str"]
     assert frame.iloc[0].tolist() == GOOD_ROW
@@ -86,14 +93,14 @@ def test_a_frame_has_the_dtypes_of_the_training_data(named: bool) -> None:
 
 def test_null_is_a_missing_value() -> None:
     """Null becomes what pandas and scikit-learn take for missing, in words and numbers."""
-    frame = parse([[None, None, 2, False, None, None]], MIXED).X
+    frame = frame_of([[None, None, 2, False, None, None]])
     assert frame.isna().iloc[0].tolist() == [True, True, False, False, True, True]
     assert [str(dtype) for dtype in frame.dtypes[3:]] == ["bool", "float64", "str"]
 
 
 def test_an_unknown_category_of_an_open_column_is_not_missing() -> None:
     """The estimator is told that there is a value, and that it is none of those it knows."""
-    frame = parse([["A", "green", *GOOD_ROW[2:]]], MIXED).X
+    frame = frame_of([["A", "green", *GOOD_ROW[2:]]])
     assert frame["colour"].tolist() == ["green"]
     assert frame["colour"].cat.categories[-1] == "green"
 
@@ -103,7 +110,8 @@ def test_an_unknown_category_of_an_open_column_is_not_missing() -> None:
 def test_null_among_objects_is_nan(container: str, others: list[Any]) -> None:
     """Imputers look for NaN there; None would go on to the model as if it were a word."""
     features = (Feature("word", "string", "object", missing=True), Feature("size", "number", "float64"))
-    X = parse([["b", 1], [None, 2], *others], Contract(features, container, PREDICT)).X
+    contract = Contract(features, container, PREDICT)
+    X = estimator_input(parse([["b", 1], [None, 2], *others], contract).columns, contract)
     cell = X[1, 0] if container == "object" else X["word"][1]
     assert isinstance(cell, float)
     assert np.isnan(cell)
@@ -135,14 +143,14 @@ def test_a_cell_that_does_not_fit_is_named(column: int, cell: Any, code: str) ->
 @pytest.mark.parametrize("row", [["A", "red", 1.0, True, 1e30, ""], ["B", "red", 2, True, -1e30, ""]])
 def test_the_bounds_themselves_are_taken(row: list[Any]) -> None:
     """A number as large as the estimator takes is not too large."""
-    assert parse([row], MIXED).X.iloc[0].tolist() == row
+    assert frame_of([row]).iloc[0].tolist() == row
 
 
 @pytest.mark.parametrize(("container", "kind", "cell"), [("bool", "boolean", True), ("object", "string", "red")])
 def test_a_matrix_has_the_dtype_the_estimator_was_fitted_on(container: str, kind: Any, cell: Any) -> None:
     """Estimators of booleans or of words get a matrix of those."""
     contract = Contract((Feature("x0", kind, container),), container, PREDICT)
-    X = parse([[cell]], contract).X
+    X = estimator_input(parse([[cell]], contract).columns, contract)
     assert (X.dtype, X.tolist()) == (np.dtype(container), [[cell]])
 
 
@@ -221,7 +229,7 @@ def check_agreement(body: bytes, contract: Contract) -> None:
         return
     if quick := _parse_quickly(body, contract, MAX_ROWS):
         assert (quick.outputs, quick.n_samples) == (careful.outputs, careful.n_samples)
-        assert same(quick.X, careful.X)
+        assert same(estimator_input(quick.columns, contract), estimator_input(careful.columns, contract))
 
 
 TINY_AND_HUGE = ["-0", "-0.0", "5e-324", "1e-400", "2.2250738585072011e-308", "1.7976931348623159e308", "1e999", "NaN"]
