@@ -3,10 +3,14 @@
 import gzip
 import io
 import zlib
+from functools import lru_cache
 from typing import IO
+from wsgiref.types import WSGIEnvironment
 
-from flask import Request
+from werkzeug.http import parse_options_header
+from werkzeug.wsgi import get_content_length, get_input_stream
 
+from service import npy
 from service.errors import (
     BadEncodingError,
     BodyTooLargeError,
@@ -14,42 +18,50 @@ from service.errors import (
     UnsupportedMediaTypeError,
 )
 
-SEND_JSON = "send the header Content-Type: application/json"
+JSON = "application/json"
+SEND_JSON = f"send the header Content-Type: {JSON}"
 
 
-def read_body(request: Request, max_bytes: int) -> bytes:
-    """Return the body of a JSON request.
+def read_body(environ: WSGIEnvironment, max_bytes: int) -> tuple[bytes, str]:
+    """Return the body of a request, and its media type: JSON, or that of .npy files.
 
     Args:
-        request: The request, nothing of its body read.
+        environ: The request, nothing of its body read.
         max_bytes: The most bytes of the body, both as sent and decompressed.
 
     Raises:
-        UnsupportedMediaTypeError: If it is not application/json in UTF-8, plain or gzip.
+        UnsupportedMediaTypeError: If it is neither application/json in UTF-8 nor a .npy file, plain or gzip.
         BodyTooLargeError: If it is longer than max_bytes.
         BadEncodingError: If it says gzip and is not.
         IncompleteBodyError: If it ends too early.
     """
-    _check_media_type(request)
-    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    media_type = _media_type(environ.get("CONTENT_TYPE", ""))
+    coding = environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
     if coding not in ("identity", "gzip", "x-gzip"):
         raise UnsupportedMediaTypeError(
             "The content coding is not supported: send the body plain or as gzip.", headers={"Accept-Encoding": "gzip"}
         )
-    if (request.content_length or 0) > max_bytes:
+    length = get_content_length(environ)
+    if (length or 0) > max_bytes:
         raise _too_large(max_bytes)
-    sent = _read(request.stream, max_bytes + 1)
+    sent = _read(get_input_stream(environ), max_bytes + 1)
     if len(sent) > max_bytes:
         raise _too_large(max_bytes)
-    return sent if coding == "identity" else _gunzip(sent, max_bytes)
+    return (sent if coding == "identity" else _gunzip(sent, max_bytes)), media_type
 
 
-def _check_media_type(request: Request) -> None:
+@lru_cache(maxsize=64)  # a few clients say the same in every request; Gunicorn bounds a header's length
+def _media_type(content_type: str) -> str:
+    media_type, parameters = parse_options_header(content_type)
+    media_type = media_type.lower()
+    if media_type == npy.MEDIA_TYPE:
+        return media_type
     # No content type at all is taken as JSON: RFC 9110 8.3 lets the recipient look.
-    if request.mimetype not in ("", "application/json"):
+    if media_type not in ("", JSON):
         raise UnsupportedMediaTypeError(f"The content type is not supported: {SEND_JSON}.")
-    if request.mimetype_params.get("charset", "utf-8").lower() not in ("utf-8", "utf8"):
+    if parameters.get("charset", "utf-8").lower() not in ("utf-8", "utf8"):
         raise UnsupportedMediaTypeError(f"The charset is not supported: send UTF-8, and {SEND_JSON}.")
+    return JSON
 
 
 def _read(stream: IO[bytes], n_bytes: int) -> bytes:

@@ -6,6 +6,7 @@ disagree. Plain data: nothing here imports more than the standard library.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 Kind = Literal["number", "boolean", "string"]
@@ -79,10 +80,25 @@ class Contract:
     outputs: tuple[Output, ...]
     classes: tuple[str | float | bool, ...] | None = None
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The names of the features, in the estimator's order."""
         return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def all_numbers(self) -> bool:
+        """Whether the cells of every feature are numbers, so that instances are one matrix."""
+        return all(feature.kind == "number" for feature in self.features)
+
+    @cached_property
+    def any_numbers(self) -> bool:
+        """Whether every feature takes any number, and nothing else: no null, no closed set of categories."""
+        return self.all_numbers and not any(feature.missing or feature.closed for feature in self.features)
+
+    @cached_property
+    def default_outputs(self) -> tuple[str, ...]:
+        """The output that is answered when nothing is asked for."""
+        return (self.outputs[0].name,)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the contract as JSON data, without the members that say nothing."""

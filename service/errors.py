@@ -70,6 +70,13 @@ class BodyTooLargeError(ProblemError):
     code = "too_large"
 
 
+class NotAcceptableError(ProblemError):
+    """The answer cannot have the form that was asked for."""
+
+    status = HTTPStatus.NOT_ACCEPTABLE
+    code = "not_acceptable"
+
+
 class UnsupportedMediaTypeError(ProblemError):
     """The body has a content type, charset or content coding that is not served."""
 

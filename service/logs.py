@@ -3,9 +3,9 @@
 import os
 import re
 import secrets
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 import orjson
 
@@ -14,17 +14,14 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")  # what can stand in a he
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 
 
-def request_id(header: Callable[[str, str], str]) -> str:
-    """Return the caller's X-Request-ID, else the trace id of its traceparent (W3C Trace Context), else a new id.
-
-    Args:
-        header: Gives a header by its name, or what is to stand in for it.
-    """
-    given = header("X-Request-ID", "")
-    if REQUEST_ID.fullmatch(given):
-        return given
-    if trace := TRACEPARENT.fullmatch(header("traceparent", "")):
-        return trace.group(1)
+def request_id(environ: WSGIEnvironment) -> str:
+    """Return the caller's X-Request-ID, else the trace id of its traceparent (W3C Trace Context), else a new id."""
+    given = environ.get("HTTP_X_REQUEST_ID", "")
+    if given and REQUEST_ID.fullmatch(given):
+        return str(given)
+    trace = environ.get("HTTP_TRACEPARENT", "")
+    if trace and (match := TRACEPARENT.fullmatch(trace)):
+        return match.group(1)
     return new_request_id()
 
 

@@ -1,19 +1,22 @@
 """From the bytes of a request to columns of cells, and from answers back to JSON.
 
-The usual body takes the short way: orjson, type checks in C, one conversion per column or matrix. Whatever is unusual
-there (a type that does not fit, a very large number, more colons than members) is decoded again cell by cell, by the
-only code that knows the rules and words the refusals. So the short way never decides that something is wrong.
+The usual body takes a short way: orjson with type checks in C, or simdjson where a long matrix of numbers needs no
+Python object for each. Whatever is unusual there (a type that does not fit, a very large number, more colons than
+members) is decoded again cell by cell, by the only code that knows the rules and words the refusals. So the short ways
+never decide that something is wrong.
 """
 
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import orjson
+import simdjson
 from numpy.typing import NDArray
 
 from service.contract import PER_CLASS_OUTPUTS, Contract, Feature, answer_member
@@ -26,6 +29,8 @@ Columns = NDArray[np.float64] | list[Any]
 EXACT_INTEGERS = 2**53  # float64 holds every integer up to here
 MAX_INTEGER_DIGITS = 400  # longer ones are beyond float64, and int() of very long text is slow
 MAX_NAMES_IN_SENTENCE = 10
+LONG_BODY_BYTES = 2000  # from here on simdjson is the faster one
+NUMBER_TYPES = frozenset((int, float))
 JSON_TYPES = {"number": (int, float), "boolean": (bool,), "string": (str,)}
 
 
@@ -64,6 +69,8 @@ def parse_request(body: bytes, contract: Contract, max_rows: int) -> PredictRequ
 
 def _parse_quickly(body: bytes, contract: Contract, max_rows: int) -> PredictRequest | None:
     """Return what a body asks for, or None where anything is unusual."""
+    if len(body) >= LONG_BODY_BYTES and contract.any_numbers and (request := _parse_matrix(body, contract, max_rows)):
+        return request
     try:
         document = orjson.loads(body)
         rows, outputs = _members(document, contract, max_rows)
@@ -71,6 +78,33 @@ def _parse_quickly(body: bytes, contract: Contract, max_rows: int) -> PredictReq
         return None
     columns = None if _may_repeat_names(body, document, rows) else _decode_quickly(rows, contract)
     return None if columns is None else PredictRequest(columns, outputs, len(rows))
+
+
+def _parse_matrix(body: bytes, contract: Contract, max_rows: int) -> PredictRequest | None:
+    """Return what a body asks for whose rows are lists of numbers, or None where anything is unusual."""
+    if body[:1] != b"{":  # simdjson would also take a byte order mark
+        return None
+    try:
+        document = simdjson.Parser().parse(body)  # one for each, because its memory is that of its longest document
+        if not isinstance(document, simdjson.Object):
+            return None
+        names = list(document.keys())
+        rows, wanted = document.get("X"), document.get("outputs")
+        if not isinstance(rows, simdjson.Array) or not set(names) <= {"X", "outputs"} or len(set(names)) < len(names):
+            return None
+        n_samples, n_features = len(rows), len(contract.features)
+        # len refuses what is no row with a TypeError.
+        if set(map(len, rows)) != {n_features} or n_samples > max_rows:  # type: ignore[arg-type]
+            return None
+        # Flattens lists in cells as well, but each of these has brackets; strings that have some are no outputs.
+        values = np.frombuffer(bytearray(rows.as_buffer(of_type="d")))  # a bytearray, as estimators may want to write
+        outputs = requested_outputs(wanted.as_list() if isinstance(wanted, simdjson.Array) else wanted, contract)
+    except (ValueError, TypeError, RuntimeError, ContractError):
+        return None
+    n_lists = n_samples + (2 if isinstance(wanted, simdjson.Array) else 1)
+    if body.count(b"[") != n_lists or not _are_usual(values):
+        return None
+    return PredictRequest(values.reshape(n_samples, n_features), outputs, n_samples)
 
 
 def _parse_carefully(body: bytes, contract: Contract, max_rows: int) -> PredictRequest:
@@ -138,17 +172,27 @@ def _members(document: Any, contract: Contract, max_rows: int) -> tuple[list[Any
     if not rows:
         raise contract_error([Fault("/X", "empty", "X must hold at least one row")])
     if len(rows) > max_rows:
-        raise BodyTooLargeError(
-            f"X has {len(rows)} rows, at most {max_rows} are taken: send several requests.",
-            [Fault("/X", "too_many_rows", f"at most {max_rows} rows")],
-        )
-    return rows, _outputs(document.get("outputs"), contract)
+        raise too_many_rows(len(rows), max_rows)
+    return rows, requested_outputs(document.get("outputs"), contract)
 
 
-def _outputs(wanted: Any, contract: Contract) -> tuple[str, ...]:
-    offered = [output.name for output in contract.outputs]
+def too_many_rows(n_samples: int, max_rows: int) -> BodyTooLargeError:
+    """Return the error for a request with more rows than are taken."""
+    return BodyTooLargeError(
+        f"X has {n_samples} rows, at most {max_rows} are taken: send several requests.",
+        [Fault("/X", "too_many_rows", f"at most {max_rows} rows")],
+    )
+
+
+def requested_outputs(wanted: Any, contract: Contract) -> tuple[str, ...]:
+    """Return the names of the outputs to answer; the first that the model offers if wanted is None.
+
+    Raises:
+        ContractError: If wanted is no list, or holds anything but names of outputs, each once.
+    """
     if wanted is None:
-        return (offered[0],)
+        return contract.default_outputs
+    offered = [output.name for output in contract.outputs]
     if not isinstance(wanted, list) or not wanted:
         raise contract_error([Fault("/outputs", "not_outputs", f"outputs must be a list of {', '.join(offered)}")])
     faults = [
@@ -170,15 +214,25 @@ def _decode_quickly(rows: list[Any], contract: Contract) -> Columns | None:
     n_features = len(contract.features)
     if types not in ({list}, {dict}) or set(map(len, rows)) != {n_features}:
         return None
-    if types == {list}:
-        columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
-    else:
+    if types == {dict}:
+        cells_of = itemgetter(*contract.names) if n_features > 1 else lambda row: (row[contract.names[0]],)
         try:
-            columns = [list(map(itemgetter(name), rows)) for name in contract.names]
+            rows = list(map(cells_of, rows))
         except KeyError:
             return None
-    arrays = [_quick_column(column, feature) for column, feature in zip(columns, contract.features, strict=True)]
-    return None if any(array is None for array in arrays) else _as_columns(arrays, contract)
+    if contract.any_numbers:
+        if not set(map(type, chain.from_iterable(rows))) <= NUMBER_TYPES:
+            return None
+        values = np.array(rows, dtype=np.float64)
+        return values if _are_usual(values) else None
+    transposed = zip(*rows, strict=True)
+    columns = [_quick_column(cells, feature) for cells, feature in zip(transposed, contract.features, strict=True)]
+    return None if any(column is None for column in columns) else _as_columns(columns, contract)
+
+
+def _are_usual(values: NDArray[np.float64]) -> bool:
+    """Say whether all values are so small that no digit of a whole number was lost; NaN stands for null."""
+    return not bool((np.abs(values) >= EXACT_INTEGERS).any())
 
 
 def _quick_column(cells: Sequence[Any], feature: Feature) -> "NDArray[Any] | list[Any] | None":
@@ -190,9 +244,7 @@ def _quick_column(cells: Sequence[Any], feature: Feature) -> "NDArray[Any] | lis
     if feature.kind != "number":
         return None if feature.closed and not set(cells) <= {None, *(feature.categories or ())} else list(cells)
     values = np.array(cells, dtype=np.float64)
-    # False for large values, which the careful way looks at, and true for NaN, which stands for null.
-    usual = not bool((np.abs(values) >= EXACT_INTEGERS).any())
-    return values if usual and not feature.closed else None
+    return values if _are_usual(values) and not feature.closed else None
 
 
 # ---------------------------------------------------------------------------------------------- cell by cell
@@ -216,7 +268,7 @@ def _decode_carefully(rows: list[Any], contract: Contract) -> Columns:
             checked.append(cells)
             keys = map(_escape, contract.names) if named else map(str, range(len(cells)))
             for key, cell, feature in zip(keys, cells, contract.features, strict=True):
-                if problem := _cell_problem(cell, feature):
+                if problem := cell_problem(cell, feature):
                     faults.append(Fault(f"/X/{index}/{key}", *problem))
         if len(faults) >= MAX_FAULTS:
             break
@@ -250,8 +302,13 @@ def _escape(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")  # RFC 6901
 
 
-def _cell_problem(cell: Any, feature: Feature) -> tuple[str, str] | None:
-    """Return the code and the sentence of what is wrong with a cell, or None."""
+def cell_problem(cell: Any, feature: Feature) -> tuple[str, str] | None:
+    """Return the code and the sentence of what is wrong with a cell, or None.
+
+    Args:
+        cell: A value as JSON has it; None for null.
+        feature: The feature that it is of.
+    """
     if cell is None:
         return None if feature.missing else ("missing_value", f"{feature.name} must not be null")
     if type(cell) not in JSON_TYPES[feature.kind]:
@@ -297,7 +354,7 @@ def _is_text(cell: str) -> bool:
 
 def _as_columns(columns: list[Any], contract: Contract) -> Columns:
     """Return one matrix where every feature is a number, else the columns as they are."""
-    if any(feature.kind != "number" for feature in contract.features):
+    if not contract.all_numbers:
         return columns
     matrix = np.empty((len(columns[0]), len(columns)))
     for index, column in enumerate(columns):
@@ -319,14 +376,27 @@ def encode_answer(answers: Mapping[str, NDArray[Any]], contract: Contract, model
     body: dict[str, Any] = {}
     for name, values in answers.items():
         if values.dtype.kind == "f":
-            _refuse_not_finite(values)
-        body[answer_member(name)] = np.ascontiguousarray(values) if values.dtype.kind in "fiub" else values.tolist()
+            refuse_not_finite(values)
+        # orjson reads arrays of numbers in C; one value is quicker as Python's own.
+        as_it_is = values.size > 1 and values.dtype.kind in "fiub"
+        body[answer_member(name)] = np.ascontiguousarray(values) if as_it_is else values.tolist()
     if contract.classes is not None and any(name in PER_CLASS_OUTPUTS for name in answers):
         body["classes"] = contract.classes
-    return orjson.dumps({**body, "model": model}, option=orjson.OPT_SERIALIZE_NUMPY)
+    body["model"] = model
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _refuse_not_finite(values: NDArray[Any]) -> None:
+def refuse_not_finite(values: NDArray[Any]) -> None:
+    """Refuse answers with NaN or infinity.
+
+    Args:
+        values: Numbers of shape (n_samples,) or (n_samples, n_columns).
+
+    Raises:
+        ContractError: If one is not finite; names the rows.
+    """
+    if values.size == 1 and math.isfinite(values.item()):
+        return
     finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     if not finite.all():
         raise contract_error(

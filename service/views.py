@@ -1,36 +1,76 @@
 """The routes: /predict /openapi.json of a model; probes, metrics and identity for those who look after it."""
 
-import orjson
-from flask import Flask, Response, g, request
+from collections.abc import Callable
+from urllib.parse import parse_qs
+from wsgiref.types import WSGIEnvironment
 
-from service import __version__
+import orjson
+from flask import Flask, Response, request
+
+from service import __version__, npy
 from service.artifact import Artifact
-from service.body import read_body
+from service.body import JSON, read_body
 from service.config import Settings
 from service.engine import SCIKIT_LEARN
 from service.errors import NotReadyError, ProblemError
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.model import Model
+from service.observe import ROWS
 from service.openapi import openapi_document
+from service.schema import PredictRequest, encode_answer, parse_request
 
-JSON = "application/json"
+PREDICT = "/predict"
+
+# From a request to the bytes of its answer and their media type.
+Predict = Callable[[WSGIEnvironment], tuple[bytes, str]]
 
 
-def add_model_routes(app: Flask, settings: Settings, model: Model, metrics: Metrics) -> None:
-    """Add the routes that answer for a model."""
-    openapi = orjson.dumps(openapi_document(model.artifact, settings.max_rows))
+def predictor(settings: Settings, model: Model, metrics: Metrics) -> Predict:
+    """Return what answers a prediction request, whichever way it came here.
 
-    @app.post("/predict")
-    def predict() -> Response:
+    It raises a ProblemError for what cannot be answered.
+    """
+    contract = model.contract
+
+    def predict(environ: WSGIEnvironment) -> tuple[bytes, str]:
         try:
-            answer, n_samples = model.answer(read_body(request, settings.max_body_bytes), settings.max_rows)
+            body, media_type = read_body(environ, settings.max_body_bytes)
+            if media_type == JSON:
+                wanted = parse_request(body, contract, settings.max_rows)
+            else:
+                wanted = npy.parse_array(body, _outputs_of_query(environ), contract, settings.max_rows)
+            answer = _encoded(model, wanted, environ.get("HTTP_ACCEPT", ""))
         except ProblemError as error:
             metrics.count_error(error.metric_code)
             raise
-        g.rows = n_samples
-        metrics.rows.inc(n_samples)
-        return Response(answer, content_type=JSON)
+        environ[ROWS] = wanted.n_samples
+        metrics.rows.inc(wanted.n_samples)
+        return answer
+
+    return predict
+
+
+def _outputs_of_query(environ: WSGIEnvironment) -> str:
+    query = environ.get("QUERY_STRING", "")
+    return ",".join(parse_qs(query, max_num_fields=10).get("outputs", [])) if query else ""
+
+
+def _encoded(model: Model, wanted: PredictRequest, accept: str) -> tuple[bytes, str]:
+    answers = model.predict(wanted.columns, wanted.outputs)
+    if accept == npy.MEDIA_TYPE:
+        return npy.encode_array(answers), npy.MEDIA_TYPE
+    return encode_answer(answers, model.contract, model.identity), JSON
+
+
+def add_model_routes(app: Flask, predict: Predict, model: Model, max_rows: int) -> None:
+    """Add the routes that answer for a model."""
+    openapi = orjson.dumps(openapi_document(model.artifact, max_rows))
+
+    @app.post(PREDICT, endpoint=PREDICT)
+    def predict_route() -> Response:
+        body, content_type = predict(request.environ)
+        return Response(body, content_type=content_type)
 
     @app.get("/openapi.json")
     def show_openapi() -> Response:

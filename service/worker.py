@@ -6,9 +6,9 @@ from typing import Any
 from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
 
-from service.app import UNMATCHED
 from service.errors import raw_problem
 from service.logs import log_request, new_request_id
+from service.observe import UNMATCHED
 
 STATUS_OF_ERROR = {
     errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,

@@ -73,8 +73,10 @@ def test_a_bug_is_500_without_a_trace(
 ) -> None:
     """The caller learns nothing of the code, the operator learns where it failed, and nobody the values."""
     model = model_of("house_prices")
-    monkeypatch.setattr(model, "answer", lambda *_: {}[CANARY])
-    response = create_app(Settings(), model, Metrics(1), Lifecycle()).test_client().post("/predict", data=CANARY)
+    monkeypatch.setattr(model, "predict", lambda *_: {}[CANARY])
+    response = (
+        create_app(Settings(), model, Metrics(1), Lifecycle()).test_client().post("/predict", json={"X": [[1, 2]]})
+    )
     problem = check_problem(500, response.content_type, response.data)
     output = capfd.readouterr()
     assert f"Request {problem['request_id']} failed with KeyError:" in output.err

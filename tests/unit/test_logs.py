@@ -16,7 +16,7 @@ NEW = re.compile(r"[0-9a-f]{32}")
 
 def id_of(**headers: str) -> str:
     """Return the id of a request with these headers."""
-    return request_id(lambda name, default: headers.get(name.replace("-", "_").lower(), default))
+    return request_id({f"HTTP_{name.upper()}": value for name, value in headers.items()})
 
 
 @pytest.mark.parametrize("given", ["a", "order-17", "A.b_c:d/e+f=g@h-1", "x" * 128])

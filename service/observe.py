@@ -1,0 +1,62 @@
+"""Every request, whichever way it takes through the application, gets an id, is counted and becomes one log line."""
+
+import time
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from service.logs import log_request, request_id
+from service.metrics import Metrics
+
+# What the application and this module tell each other, in the environ of a request.
+REQUEST_ID = "bakehouse.request_id"  # how the request is found again; set before the application is asked
+ROUTE = "bakehouse.route"  # the pattern of the route that answers, as far as one does
+ROWS = "bakehouse.rows"  # how many rows were predicted
+UNMATCHED = "unmatched"  # the route of requests that no route answers; their paths are the callers' own
+
+
+def observed(
+    application: WSGIApplication, has_route: Callable[[str], bool], model_version: str, metrics: Metrics
+) -> WSGIApplication:
+    """Return the application with every request logged and counted.
+
+    Args:
+        application: What answers.
+        has_route: Says whether a path has a route, for requests whose method it does not take.
+        model_version: What the log lines name.
+        metrics: Where requests are counted.
+    """
+
+    def observe(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        started = time.perf_counter()
+        identifier = environ[REQUEST_ID] = request_id(environ)
+        status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+        def start(line: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            nonlocal status
+            status = int(line[:3])
+            headers.append(("X-Request-ID", identifier))
+            return start_response(line, headers, *error)
+
+        metrics.in_flight.inc()
+        try:
+            return application(environ, start)
+        finally:
+            metrics.in_flight.dec()
+            seconds = time.perf_counter() - started
+            path = environ["PATH_INFO"]
+            route = environ.get(ROUTE) or (path if has_route(path) else UNMATCHED)
+            method = environ["REQUEST_METHOD"]
+            metrics.count_request(route, method, status, seconds)
+            log_request(
+                request_id=identifier,
+                route=route,
+                method=method if route != UNMATCHED else "",
+                status=status,
+                duration_seconds=round(seconds, 6),
+                rows=environ.get(ROWS, 0),
+                model_version=model_version,
+            )
+
+    return observe
