@@ -12,6 +12,7 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask, got_request_exception, request_finished, request_started, request_tearing_down
+from werkzeug.http import HTTP_STATUS_CODES
 
 from service.observe import REQUEST_ID, ROUTE
 from service.refusal import refusal
@@ -46,7 +47,10 @@ def hot_route(app: Flask, predict: Predict, leave_to_flask: Callable[[WSGIEnviro
             status, headers = HTTPStatus.OK, {"Content-Type": content_type}
         except Exception as error:  # noqa: BLE001 - as Flask does
             status, headers, body = refusal(error, environ[REQUEST_ID])
-        start_response(f"{status.value} {status.phrase}", [*headers.items(), ("Content-Length", str(len(body)))])
+        start_response(
+            f"{status.value} {HTTP_STATUS_CODES[status].upper()}",
+            [*headers.items(), ("Content-Length", str(len(body)))],
+        )
         return [body]
 
     return answer
