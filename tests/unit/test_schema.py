@@ -15,7 +15,7 @@ from service.contract import Contract, Feature, Output
 from service.engine import estimator_input
 from service.errors import MAX_FAULTS, BodyTooLargeError, ContractError, MalformedBodyError, ProblemError
 from service.model import Model
-from service.schema import PredictRequest, _parse_carefully, _parse_quickly, encode_answer, parse_request
+from service.schema import PredictRequest, _parse_carefully, _parse_matrix, _parse_quickly, encode_answer, parse_request
 from tests.support.corpus import CASES, Case
 
 # The service ignores this for the whole process; pytest's own filters come after that.
@@ -222,12 +222,14 @@ def same_column(one: "pd.Series[Any]", other: "pd.Series[Any]") -> bool:
 
 def check_agreement(body: bytes, contract: Contract) -> None:
     """Fail unless the quick way gives what the careful one gives, or leaves the body to it."""
+    ways = [_parse_quickly, *([_parse_matrix] if contract.any_numbers else [])]
+    quick_ones = [way(body, contract, MAX_ROWS) for way in ways]
     try:
         careful = _parse_carefully(body, contract, MAX_ROWS)
     except ProblemError:
-        assert _parse_quickly(body, contract, MAX_ROWS) is None
+        assert quick_ones == [None] * len(ways)
         return
-    if quick := _parse_quickly(body, contract, MAX_ROWS):
+    for quick in filter(None, quick_ones):
         assert (quick.outputs, quick.n_samples) == (careful.outputs, careful.n_samples)
         assert same(estimator_input(quick.columns, contract), estimator_input(careful.columns, contract))
 
@@ -235,7 +237,7 @@ def check_agreement(body: bytes, contract: Contract) -> None:
 TINY_AND_HUGE = ["-0", "-0.0", "5e-324", "1e-400", "2.2250738585072011e-308", "1.7976931348623159e308", "1e999", "NaN"]
 INTEGERS = [2**53 - 1, 2**53, 2**53 + 1, 2**53 + 2, 2**63, 2**64, 2**64 + 1, -(2**63) - 1, 10**399, 10**400]
 WORDS = ['"Torgersen"', '"a:b"', r'"\ud800"', r'"\u0041"', '"\u00e9"', '""']
-NESTED = ["[]", "{}", '{"a": 1}', '{"a": 1, "a": 2}', "[[1500, 3]]"]
+NESTED = ["[]", "{}", "[1500]", "[[3]]", '{"a": 1}', '{"a": 1, "a": 2}', "[[1500, 3]]"]
 ODD = st.sampled_from([*TINY_AND_HUGE, *map(str, INTEGERS), *WORDS, *NESTED, "null", "true", "01", ""])
 ODD_NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**20), 10**20)
 OF_KIND = {
@@ -303,6 +305,19 @@ def test_the_quick_way_agrees_on_the_corpus(case: Case) -> None:
 def test_the_usual_body_takes_the_quick_way(body: str) -> None:
     """What agrees because it never happens would be no use."""
     assert _parse_quickly(f'{{"X": {body}}}'.encode(), TWO_NUMBERS, MAX_ROWS) is not None
+
+
+@pytest.mark.parametrize("end", ["", ', "outputs": ["predict"]', ', "outputs": null'])
+def test_a_long_matrix_of_numbers_takes_the_way_without_objects(end: str) -> None:
+    """Whole numbers and others, whatever is asked for."""
+    assert _parse_matrix(f'{{"X": [[1500, 3], [1.5e3, -0]]{end}}}'.encode(), TWO_NUMBERS, MAX_ROWS) is not None
+
+
+@pytest.mark.parametrize("cells", ["[1500], 3", "[[1500]], 3", "[], 1500, 3", "[1500, 3]", "[1500, 3], 1"])
+def test_a_list_in_a_cell_is_not_flattened(cells: str) -> None:
+    """A library that flattens lists must not make two numbers of a cell, or one of a list."""
+    body = f'{{"X": [[{cells}], [1500, 3]]}}'.encode()
+    assert _parse_matrix(body, TWO_NUMBERS, MAX_ROWS) is None
 
 
 # ---------------------------------------------------------------------------------------------- back to JSON
