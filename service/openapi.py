@@ -3,12 +3,13 @@
 import json
 from typing import Any
 
-from service import __version__
+from service import __version__, npy
 from service.artifact import Artifact
 from service.contract import PER_CLASS_OUTPUTS, PREDICT, Contract, Feature, Output, answer_member
 
 PROBLEMS = {
     400: "The body is no JSON.",
+    406: "The answer cannot be an array: it is not one output of numbers.",
     413: "The body has too many bytes or rows.",
     415: "The body has another content type, charset or content coding.",
     422: "The body is JSON that breaks the contract; errors names the first cells at fault.",
@@ -38,14 +39,18 @@ def openapi_document(artifact: Artifact, max_rows: int) -> dict[str, Any]:
                 "post": {
                     "operationId": "predict",
                     "summary": "Predict for one or more rows.",
+                    **_parameters(contract),
                     "requestBody": {
                         "required": True,
-                        "content": _json({"$ref": "#/components/schemas/Request"}, example["request"]),
+                        "content": {
+                            **_json({"$ref": "#/components/schemas/Request"}, example["request"]),
+                            **_array(contract),
+                        },
                     },
                     "responses": {
                         "200": {
                             "description": "The predictions, one for each row, in the order of the rows.",
-                            "content": _json({"$ref": "#/components/schemas/Answer"}, answer),
+                            "content": {**_json({"$ref": "#/components/schemas/Answer"}, answer), **_array(contract)},
                         },
                         **{str(status): _problem(text) for status, text in PROBLEMS.items()},
                     },
@@ -76,6 +81,26 @@ def openapi_document(artifact: Artifact, max_rows: int) -> dict[str, Any]:
 
 def _json(schema: dict[str, Any], example: Any = None) -> dict[str, Any]:
     return {"application/json": {"schema": schema, **({} if example is None else {"example": example})}}
+
+
+def _array(contract: Contract) -> dict[str, Any]:
+    """Return the content that rows of nothing but numbers, and answers to them, may have as well."""
+    about = "What numpy.save writes: real numbers of shape (rows, features); of an answer, one output of numbers."
+    return {npy.MEDIA_TYPE: {"schema": {"description": about}}} if contract.all_numbers else {}
+
+
+def _parameters(contract: Contract) -> dict[str, Any]:
+    if not contract.all_numbers:
+        return {}
+    outputs = {
+        "name": "outputs",
+        "in": "query",
+        "description": f"For {npy.MEDIA_TYPE}: what to answer, with commas between the names.",
+        "schema": {"type": "array", "items": {"enum": [output.name for output in contract.outputs]}},
+        "style": "form",
+        "explode": False,
+    }
+    return {"parameters": [outputs]}
 
 
 def _get(operation: str, summary: str, more: dict[str, Any] | None = None) -> dict[str, Any]:

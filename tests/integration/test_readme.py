@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import joblib
+import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
@@ -40,20 +41,20 @@ def comparable(text: str) -> list[str]:
     return [line.rstrip() for line in text.splitlines()]
 
 
-def curl(command: str, port: int) -> str:
+def curl(command: str, port: int, directory: Path) -> str:
     """Do what a curl command says, on machines without curl too; options that the README does not use are errors."""
     parser = argparse.ArgumentParser()
     parser.add_argument("-s", action="store_true")
     parser.add_argument("-H", dest="header")
-    parser.add_argument("-d", dest="data")
+    parser.add_argument("-d", "--data-binary", dest="data")
     parser.add_argument("url")
     options = parser.parse_args(shlex.split(command)[1:])
     url = "http://" + options.url.replace("localhost:8080", f"127.0.0.1:{port}")
     name, _, value = options.header.partition(": ")
+    data = options.data
+    body = (directory / data[1:]).read_bytes() if data.startswith("@") else data.encode()
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, options.data.encode(), {name: value}), timeout=30
-        ) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, body, {name: value}), timeout=30) as answer:
             return answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -71,6 +72,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (directory / code[1]).write_text(code[2])
     rows = pd.DataFrame({"area": [1000.0, 1500, 2000, 2500], "age": [1.0, 30, 2, 10]})
     rows.to_csv(directory / "rows.csv", index=False)
+    np.save(directory / "rows.npy", [[1500.0, 3.0]])  # as a command there does, which runs after the requests here
     joblib.dump(LinearRegression().fit(rows, [1.0, 2, 3, 4]), directory / "model.joblib")
     return directory
 
@@ -85,9 +87,9 @@ def server(workspace: Path) -> Iterator[RunningServer]:
 
 
 @pytest.mark.parametrize(("command", "output"), [pair for pair in COMMANDS if pair[0].startswith("curl ")])
-def test_requests_are_answered_as_shown(server: RunningServer, command: str, output: str) -> None:
+def test_requests_are_answered_as_shown(server: RunningServer, workspace: Path, command: str, output: str) -> None:
     """What the README shows under a curl is what the server of make serve answers."""
-    assert comparable(curl(command, server.port)) == comparable(output)
+    assert comparable(curl(command, server.port, workspace)) == comparable(output)
 
 
 def test_make_serve_prints_the_first_request(server: RunningServer) -> None:
