@@ -48,8 +48,8 @@ class Connection:
         self, sock: socket.socket, client: Any, server: Any, cfg: Any, max_body_bytes: int, answer_seconds: float
     ) -> None:
         sock.setblocking(False)
-        self.handshaking = cfg.is_ssl
-        self.sock: Any = gunicorn_sock.ssl_wrap_socket(sock, cfg) if cfg.is_ssl else sock
+        self.tls = self.handshaking = bool(cfg.is_ssl)
+        self.sock: Any = gunicorn_sock.ssl_wrap_socket(sock, cfg) if self.tls else sock
         self.client, self.server, self._cfg = client, server, cfg
         self._max_body_bytes, self._answer_seconds = max_body_bytes, answer_seconds
         self.fd: int = self.sock.fileno()
@@ -102,11 +102,14 @@ class Connection:
             return 0
         if not data:
             self.ended, self.readable = True, False
-        elif len(data) < wanted and not self.hung_up and not self._cfg.is_ssl:
+        elif len(data) < wanted and not self.hung_up and not self.tls:
             self.readable = False  # a short read means that nothing is left, see epoll(7)
         if self._missing:
             self._body.write(data)
             self._missing -= len(data)
+            if not self._missing:
+                self._body.getvalue()  # from now on its bytes are shared by who reads all of them, not copied
+                self._body.seek(0)
         else:
             self._buffer += data
         return len(data)

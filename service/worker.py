@@ -8,6 +8,7 @@ which has a bound: beyond it the answer is 503. See docs/decisions/0009-whole-re
 import os
 import resource
 import select
+import ssl
 import threading
 import time
 from collections import OrderedDict, deque
@@ -159,7 +160,7 @@ class Worker(ThreadWorker):
         ready, self._ready = self._ready, deque()
         for fd, mask in events:
             if connection := self.connections.get(fd):
-                connection.readable |= self.cfg.is_ssl or mask & INPUT > 0
+                connection.readable |= connection.tls or mask & INPUT > 0  # TLS may have to read before it writes
                 connection.hung_up |= mask & NO_MORE_INPUT > 0
                 self._go_on(connection)
             elif fd in self._listeners:
@@ -240,7 +241,7 @@ class Worker(ThreadWorker):
 
     def _go_on(self, connection: Connection) -> None:
         """Take a connection as far as it gets without waiting for its client; one request at most, to be fair."""
-        if connection.busy or connection.fd not in self.connections:
+        if connection.busy or self.connections.get(connection.fd) is not connection:  # the number is used again
             return
         try:
             if connection.waiting is self.lingering:
@@ -249,12 +250,18 @@ class Worker(ThreadWorker):
                 self._settle(connection)
             elif not connection.handshaking or connection.shake_hands():
                 self._read(connection)
+        except ssl.SSLError:
+            connection.unsent, connection.closing = b"", True  # the alert is sent, if there is one
+            self._settle(connection)
         except OSError:
             self._drop(connection)
         except errors.ParseException as error:
             self.handle_error(None, connection, connection.client, error)
             connection.closing = True
             self._settle(connection)
+        except Exception as error:  # noqa: BLE001 - nothing that one client sends must end the process
+            self.log.error("The worker failed on a connection with %s", type(error).__name__)
+            self._drop(connection)
 
     def _read(self, connection: Connection) -> None:
         request = connection.next_request()

@@ -3,8 +3,8 @@
 import http.client
 import json
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,17 +53,3 @@ def exchange(port: int, request: bytes) -> bytes:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: connection.recv(65536), b""))
-
-
-@contextmanager
-def stuck_requests(port: int, n_requests: int) -> Iterator[None]:
-    """Hold this many requests in flight: their bodies never end."""
-    head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
-    connections = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(n_requests)]
-    try:
-        for connection in connections:
-            connection.sendall(head)
-        yield
-    finally:
-        for connection in connections:
-            connection.close()
