@@ -65,7 +65,7 @@ def house_prices(artifact_of: ArtifactOf) -> Path:
 @pytest.fixture(scope="session")
 def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the artifact of a model that answers when a test lets it."""
-    return bake_held(tmp_path_factory.mktemp("held") / "artifact")
+    return bake_held(tmp_path_factory.mktemp("held"))
 
 
 @pytest.fixture
