@@ -289,6 +289,8 @@ class Connection:
 
     def begin_close(self) -> None:
         """Send the end; what the client still sends has to be read, or it loses the answer (RFC 9112 9.6)."""
+        self._take_request()
+        self._buffer = bytearray()
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
 

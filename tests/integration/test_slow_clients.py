@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.certificates import Authority
-from tests.support.http import Answer, exchange, predict, send
+from tests.support.http import Answer, connect, exchange, predict, receive_answer, send
 from tests.support.load import Load
 from tests.support.server import RunningServer
 from tests.support.slow import BODY, SlowClients, wait_until_closed
@@ -48,34 +48,9 @@ def server(request: pytest.FixtureRequest, house_prices: Path) -> Iterator[Runni
     running.kill()
 
 
-def receive_answer(connection: socket.socket) -> Answer:
-    """Return the next answer on a connection, and read nothing behind it."""
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        byte = connection.recv(1)
-        assert byte, "the connection ended instead"
-        head += byte
-    lines = head.decode().split("\r\n")
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
-    n_bytes = int(headers.get("content-length", 0))
-    body = b""
-    while len(body) < n_bytes:
-        piece = connection.recv(n_bytes - len(body))
-        assert piece, "the answer was cut off"
-        body += piece
-    return Answer(int(lines[0].split()[1]), headers, body)
-
-
-def connect(server: RunningServer) -> socket.socket:
-    """Return a connection that fails rather than waits for ever."""
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
-
-
 def answers_of(server: RunningServer, pieces: list[bytes], n_answers: int = 1) -> list[Answer]:
     """Return the answers to what is sent in these pieces."""
-    with closing(connect(server)) as connection:
+    with closing(connect(server.port)) as connection:
         for piece in pieces:
             connection.sendall(piece)
         return [receive_answer(connection) for _ in range(n_answers)]
@@ -136,7 +111,7 @@ def test_slow_clients_are_answered_408_and_silent_ones_closed(serve: Serve, hous
 
 def test_an_idle_connection_is_closed_after_the_keep_alive_time(server: RunningServer) -> None:
     """It is closed without an answer to nothing."""
-    with closing(connect(server)) as connection:
+    with closing(connect(server.port)) as connection:
         connection.sendall(WHOLE)
         assert receive_answer(connection).status == 200
         assert connection.recv(1) == b""
@@ -150,7 +125,7 @@ def test_many_half_sent_bodies_are_bounded_in_memory(serve: Serve, house_prices:
     head = POST + b"Content-Length: %d\r\n\r\n" % (8 * 1024**2)
     half = b"[" * (4 * 1024**2)
     with ExitStack() as stack:
-        slow = [stack.enter_context(closing(connect(server))) for _ in range(40)]
+        slow = [stack.enter_context(closing(connect(server.port))) for _ in range(40)]
         for connection in slow:
             connection.sendall(head + half)
             assert predict(server.port, EXAMPLE).status == 200
@@ -224,7 +199,7 @@ def goes_on(connection: socket.socket, data: bytes) -> bool:
 def test_a_request_split_at_any_place_is_the_same_request(server: RunningServer, request_bytes: bytes) -> None:
     """Where one packet ends and the next begins means nothing."""
     expected = predict(server.port, EXAMPLE).json
-    with closing(connect(server)) as connection:
+    with closing(connect(server.port)) as connection:
         for at in range(1, len(request_bytes)):
             connection.sendall(request_bytes[:at])
             time.sleep(0.001)  # so that most of them arrive in two pieces; the answer is the same if not
@@ -256,7 +231,7 @@ def test_pipelined_requests_are_answered_in_order(server: RunningServer) -> None
 
 def test_a_client_that_expects_100_continue_gets_it_once(server: RunningServer) -> None:
     """Before its body if that is wanted; else the refusal comes instead."""
-    with closing(connect(server)) as connection:
+    with closing(connect(server.port)) as connection:
         for _ in range(2):
             connection.sendall(POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY))
             assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -312,17 +287,17 @@ def test_slow_clients_hold_no_thread_over_tls(serve: Serve, house_prices: Path, 
     server = serve(house_prices, BAKEHOUSE_THREADS="1", BAKEHOUSE_HEADER_TIMEOUT_SECONDS="3", **files)
     context = ssl.create_default_context(cafile=str(authority.file))
     with ExitStack() as stack:
-        silent = [stack.enter_context(closing(connect(server))) for _ in range(25)]
-        begun = [stack.enter_context(closing(connect(server))) for _ in range(25)]
+        silent = [stack.enter_context(closing(connect(server.port))) for _ in range(25)]
+        begun = [stack.enter_context(closing(connect(server.port))) for _ in range(25)]
         for connection in begun:
             connection.sendall(b"\x16\x03\x01\x02\x00\x01")  # the first bytes of a handshake
         for pieces in ([WHOLE], [WHOLE[at : at + 1] for at in range(len(WHOLE))], [WHOLE * 20]):
-            with context.wrap_socket(connect(server), server_hostname="one.test") as secure:
+            with context.wrap_socket(connect(server.port), server_hostname="one.test") as secure:
                 for piece in pieces:
                     secure.sendall(piece)
                 assert {receive_answer(secure).status for _ in range(len(b"".join(pieces)) // len(WHOLE))} == {200}
         large = json.dumps({"X": [[1500, 3]] * 10_000}).encode()
-        with context.wrap_socket(connect(server), server_hostname="one.test") as secure:
+        with context.wrap_socket(connect(server.port), server_hostname="one.test") as secure:
             secure.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(large) + large)
             assert len(receive_answer(secure).json["y_pred"]) == 10_000
         for connection in silent + begun:

@@ -43,7 +43,7 @@ def bake_held(directory: Path) -> Path:
     pipeline[0].func = hold
     changed = io.BytesIO()
     joblib.dump(pipeline, changed)
-    write(directory / "held", manifest, {**files, "model.joblib": changed.getvalue()}, print)
+    write(directory / "held", manifest, {**files, "model.joblib": changed.getvalue()}, lambda _staging: None)
     return directory / "held"
 
 
