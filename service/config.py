@@ -80,7 +80,7 @@ class Settings:
     max_body_bytes: int = _setting(
         "BAKEHOUSE_MAX_BODY_BYTES",
         8 * 1024**2,  # about 10,000 rows of 40 features
-        "The longest body of a request, as sent and decompressed.",
+        "The longest body of a request, as sent and decompressed; a process holds 8 times as much for slow clients.",
         "bytes",
         100,
         1024**3,

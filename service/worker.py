@@ -13,6 +13,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from http import HTTPStatus
+from itertools import takewhile
 from queue import SimpleQueue
 from typing import Any
 
@@ -55,14 +56,9 @@ class Waiting(OrderedDict[Connection, float]):
         super().__init__()
         self.seconds = seconds
 
-    def take_expired(self, now: float) -> list[Connection]:
+    def expired(self, now: float) -> list[Connection]:
         """Return those whose deadline is over."""
-        expired = []
-        for connection, deadline in self.items():
-            if deadline > now:
-                break
-            expired.append(connection)
-        return expired
+        return [connection for connection, _ in takewhile(lambda item: item[1] <= now, self.items())]
 
 
 class Configuration:
@@ -178,15 +174,15 @@ class Worker(ThreadWorker):
         self._next_tick = self._now + TICK_SECONDS
         self.notify()
         self._set_accepting(self.alive)
-        for connection in self.heads.take_expired(self._now):
+        for connection in self.heads.expired(self._now):
             if connection.n_received:
                 self._refuse(connection, HTTPStatus.REQUEST_TIMEOUT, "Send the head of the request faster.", "SlowHead")
             else:
                 self._drop(connection)
-        for connection in self.bodies.take_expired(self._now):
+        for connection in self.bodies.expired(self._now):
             self._refuse(connection, HTTPStatus.REQUEST_TIMEOUT, "Send the body of the request faster.", "SlowBody")
         for waiting in (self.answers, self.idle, self.lingering):
-            for connection in waiting.take_expired(self._now):
+            for connection in waiting.expired(self._now):
                 self._drop(connection)
         return not self.alive or bool(self.is_parent_alive())
 
