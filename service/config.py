@@ -80,7 +80,7 @@ class Settings:
     max_body_bytes: int = _setting(
         "BAKEHOUSE_MAX_BODY_BYTES",
         8 * 1024**2,  # about 10,000 rows of 40 features
-        "The longest body of a request, as sent and decompressed.",
+        "The longest body of a request, as sent and decompressed; a process holds 8 times as much for slow clients.",
         "bytes",
         100,
         1024**3,
@@ -93,6 +93,38 @@ class Settings:
         "seconds",
         0,
         3600,
+    )
+    header_timeout_seconds: int = _setting(
+        "BAKEHOUSE_HEADER_TIMEOUT_SECONDS",
+        10,
+        "How long a client may take to send the head of a request, TLS included; it is answered 408 after that.",
+        "seconds",
+        1,
+        3600,
+    )
+    body_timeout_seconds: int = _setting(
+        "BAKEHOUSE_BODY_TIMEOUT_SECONDS",
+        30,
+        "How long a client may take to send a body; it is answered 408 after that.",
+        "seconds",
+        1,
+        3600,
+    )
+    answer_timeout_seconds: int = _setting(
+        "BAKEHOUSE_ANSWER_TIMEOUT_SECONDS",
+        30,
+        "How long a client may take to read an answer; its connection is closed after that.",
+        "seconds",
+        1,
+        3600,
+    )
+    max_queued: int = _setting(
+        "BAKEHOUSE_MAX_QUEUED",
+        100,
+        "Requests that wait for a thread in one process; further ones are answered 503 at once.",
+        "requests",
+        1,
+        100_000,
     )
     drain_seconds: float = _setting(
         "BAKEHOUSE_DRAIN_SECONDS",

@@ -105,14 +105,28 @@ def contract_error(faults: Sequence[Fault]) -> ContractError:
     return ContractError(where + first.detail, faults[:MAX_FAULTS])
 
 
-def raw_problem(status: HTTPStatus, detail: str, request_id: str) -> bytes:
-    """Return a whole HTTP answer that ends its connection, for requests that never became one of the application."""
+def raw_problem(
+    status: HTTPStatus, detail: str, request_id: str, close: bool = True, headers: Mapping[str, str] | None = None
+) -> bytes:
+    """Return a whole HTTP answer for a request that never became one of the application.
+
+    Args:
+        status: The status.
+        detail: What to do about it.
+        request_id: By which it is found in the log.
+        close: Whether the answer ends its connection.
+        headers: More headers.
+    """
     body = json.dumps(problem_body(status, detail, (), request_id)).encode()
-    head = (
-        f"HTTP/1.1 {int(status)} {status.phrase}\r\nConnection: close\r\nContent-Type: {PROBLEM_JSON}\r\n"
-        f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\n\r\n"
-    )
-    return head.encode() + body
+    fields = {
+        "Connection": "close" if close else "keep-alive",
+        "Content-Type": PROBLEM_JSON,
+        "Content-Length": len(body),
+        "X-Request-ID": request_id,
+        **(headers or {}),
+    }
+    lines = [f"HTTP/1.1 {int(status)} {status.phrase}", *(f"{name}: {value}" for name, value in fields.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
 def problem_body(status: int, detail: str, faults: Sequence[Fault] = (), request_id: str = "") -> dict[str, Any]:

@@ -46,6 +46,8 @@ class Server(BaseApplication):
         SettingsError: If one of the ports cannot be listened on, or the certificate cannot be used.
     """
 
+    quick_body_bytes = 0  # until it is known how long the model takes
+
     def __init__(self, settings: Settings, digest: str) -> None:
         self.settings = settings
         self.digest = digest
@@ -75,6 +77,7 @@ class Server(BaseApplication):
             "keepalive": settings.keep_alive_seconds,
             "graceful_timeout": settings.graceful_timeout_seconds,
             "timeout": settings.worker_timeout_seconds,
+            "sendfile": False,  # the worker writes answers itself, as fast as their clients read them
             "worker_tmp_dir": _memory_directory(),
             "control_socket_disable": True,  # it would write into the home directory, which is read-only in a pod
             "proc_name": "bakehouse",
@@ -151,6 +154,10 @@ class Server(BaseApplication):
         self.lifecycle.served = artifact
         sys.stderr.write(_welcome(artifact, self.settings))
         return app
+
+    def answers_at_once(self, method: str, path: str, n_body_bytes: int) -> bool:
+        """Return whether a request is so quick that handing it to another thread would take longer."""
+        return n_body_bytes <= self.quick_body_bytes and path == "/predict" and method == "POST"
 
     def pre_request(self, _worker: Worker, request: Any) -> None:
         """Close connections while draining; an application cannot, Gunicorn strips its Connection header."""

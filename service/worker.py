@@ -1,11 +1,27 @@
-"""Gunicorn's threaded worker, answering broken HTTP as the API answers everything else, and repeating none of it."""
+"""Gunicorn's threaded worker, in which no client can hold a thread, and no number of them more than its share.
 
+One thread polls all connections and reads and writes without ever waiting for a client. A request that is whole is
+answered by that thread itself, if it is so quick that handing it over would cost more, or put in a queue for the pool,
+which has a bound: beyond it the answer is 503. See docs/decisions/0009-whole-requests-from-an-event-loop.md.
+"""
+
+import os
+import resource
+import select
+import ssl
+import threading
+import time
+from collections import OrderedDict, deque
 from http import HTTPStatus
+from itertools import takewhile
+from queue import SimpleQueue
 from typing import Any
 
-from gunicorn.http import errors
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.http import errors, wsgi
+from gunicorn.workers.base import Worker as BaseWorker
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
+from service.connection import Connection
 from service.errors import raw_problem
 from service.logs import log_request, new_request_id
 from service.observe import UNMATCHED
@@ -16,40 +32,448 @@ STATUS_OF_ERROR = {
     errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
     errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
 }
+TICK_SECONDS = 0.5  # how often the heartbeat is sent and deadlines are looked at
+EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+NO_MORE_INPUT = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+INPUT = select.EPOLLIN | NO_MORE_INPUT
+ACCEPTED_AT_ONCE = 16
+READS_AT_ONCE = 4  # of one connection, before others have their turn
+LINGER_SECONDS = 2.0  # as Gunicorn
+SCRATCH = bytearray(64 * 1024)  # what comes after the last answer is read into it, and never looked at
+HELD_BODIES = 8  # of the longest length: what one process holds of incomplete requests and unread answers
+OWN_FILES = 256  # descriptors that are no connections
+RETRY_AFTER_SECONDS = 1
+
+
+class Waiting(OrderedDict[Connection, float]):
+    """Connections that wait for one kind of event until their deadlines, the longest waiting first.
+
+    Args:
+        seconds: How long each may wait.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def expired(self, now: float) -> list[Connection]:
+        """Return those whose deadline is over."""
+        return [connection for connection, _ in takewhile(lambda item: item[1] <= now, self.items())]
+
+
+class Configuration:
+    """Gunicorn's configuration, each option looked up once: the parser asks for two dozen of them for each request.
+
+    Args:
+        cfg: The configuration, which changes no more.
+    """
+
+    def __init__(self, cfg: Any) -> None:
+        self._cfg = cfg
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._cfg, name)
+        setattr(self, name, value)
+        return value
 
 
 class Worker(ThreadWorker):
     """One serving process; its slot is its place among them, taken over by whoever replaces it."""
 
     slot = 1
+    alive: bool
+    _accepting: bool
     _quitting = False
 
     def handle_quit(self, sig: int, frame: Any) -> None:
-        """Quit at once, and once.
-
-        Not by way of the thread pool's shutdown, as ThreadWorker does: it waits for a lock that is held by the code
-        which the signal interrupted, or by the first of the two signals that Ctrl-C in a terminal makes.
-        """
+        """Quit at once, and once, although Ctrl-C in a terminal makes two signals."""
         if not self._quitting:
             self._quitting = True
-            super(ThreadWorker, self).handle_quit(sig, frame)
+            BaseWorker.handle_quit(self, sig, frame)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin to stop; the signal itself wakes the poller up, by Gunicorn's pipe."""
+        BaseWorker.handle_exit(self, sig, frame)
+
+    def init_process(self) -> None:
+        """Make what the process works with, and run."""
+        settings = self.app.settings
+        self.options = Configuration(self.cfg)
+        self.connections: dict[int, Connection] = {}
+        self.queue: SimpleQueue[tuple[Connection, Any] | None] = SimpleQueue()
+        self.n_in_pool = 0  # requests that wait for a thread or have one
+        self.heads = Waiting(settings.header_timeout_seconds)
+        self.bodies = Waiting(settings.body_timeout_seconds)
+        self.answers = Waiting(settings.answer_timeout_seconds)
+        self.idle = Waiting(self.cfg.keepalive)
+        self.lingering = Waiting(LINGER_SECONDS)
+        self._max_queued = settings.max_queued
+        self._max_body_bytes = settings.max_body_bytes
+        self._max_held_bytes = HELD_BODIES * settings.max_body_bytes
+        self._held_bytes = 0
+        self._ready: deque[Connection] = deque()  # have more to do at once
+        self._done: deque[Connection] = deque()  # come back from the pool
+        self._woken = False
+        self._next_tick = 0.0
+        self._now = time.monotonic()
+        self._epoll = select.epoll()
+        _allow_files(self.worker_connections + OWN_FILES)
+        BaseWorker.init_process(self)
+
+    # The poller ----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until the process is told to stop; then let requests under way end."""
+        self._listeners = {listener.fileno(): (listener, listener.getsockname()) for listener in self.sockets}
+        self._epoll.register(self.PIPE[0], select.EPOLLIN)
+        self._set_accepting(True)
+        for number in range(self.cfg.threads):
+            threading.Thread(target=self._work, name=f"request-{number}", daemon=True).start()
+        while self.alive and self._turn():
+            pass
+        self.alive = False
+        self._stop_accepting()
+        deadline = self._now + self.cfg.graceful_timeout
+        while self.connections and self._now < deadline and self._turn():
+            pass
+        for _ in range(self.cfg.threads):
+            self.queue.put(None)
+
+    def _stop_accepting(self) -> None:
+        """Take the last connections that the kernel accepted; those that are silent get little time."""
+        for fd in self._listeners:
+            self._accept(fd, self.worker_connections)
+        self._set_accepting(False)
+        self.idle.seconds = min(self.idle.seconds, STOP_KEEPALIVE_LINGER)
+        for connection in [*self.idle, *(other for other in self.heads if not other.n_received)]:
+            self._wait(connection, None)
+            self._wait(connection, self.idle)
+
+    def _turn(self) -> bool:
+        """Do what there is to do, and return whether the server still runs."""
+        events = self._epoll.poll(0 if self._ready or self._done else TICK_SECONDS)
+        self._now = time.monotonic()
+        ready, self._ready = self._ready, deque()
+        for fd, mask in events:
+            if connection := self.connections.get(fd):
+                connection.readable |= connection.tls or mask & INPUT > 0  # TLS may have to read before it writes
+                connection.hung_up |= mask & NO_MORE_INPUT > 0
+                self._go_on(connection)
+            elif fd in self._listeners:
+                self._accept(fd, ACCEPTED_AT_ONCE if self.cfg.workers == 1 else 1)
+            elif fd == self.PIPE[0]:
+                os.read(fd, 4096)
+                self._woken = False
+        for connection in ready:
+            self._go_on(connection)
+        while self._done:
+            self._finish(self._done.popleft())
+        return self._now < self._next_tick or self._tick()
+
+    def _tick(self) -> bool:
+        self._next_tick = self._now + TICK_SECONDS
+        self.notify()
+        self._set_accepting(self.alive)
+        for connection in self.heads.expired(self._now):
+            if connection.n_received:
+                self._refuse(connection, HTTPStatus.REQUEST_TIMEOUT, "Send the head of the request faster.", "SlowHead")
+            else:
+                self._drop(connection)
+        for connection in self.bodies.expired(self._now):
+            self._refuse(connection, HTTPStatus.REQUEST_TIMEOUT, "Send the body of the request faster.", "SlowBody")
+        for waiting in (self.answers, self.idle, self.lingering):
+            for connection in waiting.expired(self._now):
+                self._drop(connection)
+        return not self.alive or bool(self.is_parent_alive())
+
+    def _set_accepting(self, accepting: bool) -> None:
+        if accepting != self._accepting:
+            self._accepting = accepting
+            for fd, (listener, _) in self._listeners.items():
+                listener.setblocking(False)
+                if accepting:
+                    self._epoll.register(fd, select.EPOLLIN)
+                else:
+                    self._epoll.unregister(fd)
+
+    def _accept(self, fd: int, at_most: int) -> None:
+        listener, address = self._listeners[fd]
+        for _ in range(at_most):
+            try:
+                sock, client = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self.log.error("No connection can be accepted: %s", error.strerror)
+                if not self._make_room():
+                    self._set_accepting(False)  # until the next tick
+                return
+            room = len(self.connections) < self.worker_connections or self._make_room()
+            try:
+                connection = Connection(sock, client, address, self.options, self._max_body_bytes, self.answers.seconds)
+            except OSError:  # TLS does not begin on a connection that is gone
+                sock.close()
+                continue
+            self.connections[connection.fd] = connection
+            self._wait(connection, self.heads)
+            if room:
+                self._epoll.register(connection.fd, EVENTS)
+                self._go_on(connection)
+            elif connection.handshaking:
+                self._drop(connection)
+            else:
+                self._epoll.register(connection.fd, EVENTS)
+                self._shed(connection, "TooManyConnections", close=True)
+
+    def _make_room(self) -> bool:
+        """Close the connection that is idle for the longest time, and return whether there was one."""
+        for waiting in (self.lingering, self.idle):
+            if waiting:
+                self._drop(next(iter(waiting)))
+                return True
+        return False
+
+    # One connection -------------------------------------------------------------------------------------------
+
+    def _go_on(self, connection: Connection) -> None:
+        """Take a connection as far as it gets without waiting for its client; one request at most, to be fair."""
+        if connection.busy or self.connections.get(connection.fd) is not connection:  # the number is used again
+            return
+        try:
+            if connection.waiting is self.lingering:
+                self._linger(connection)
+            elif connection.unsent:
+                self._settle(connection)
+            elif not connection.handshaking or connection.shake_hands():
+                self._read(connection)
+        except ssl.SSLError:
+            connection.unsent, connection.closing = b"", True  # the alert is sent, if there is one
+            self._settle(connection)
+        except OSError:
+            self._drop(connection)
+        except errors.ParseException as error:
+            self.handle_error(None, connection, connection.client, error)
+            connection.closing = True
+            self._settle(connection)
+        except Exception as error:  # noqa: BLE001 - nothing that one client sends must end the process
+            self.log.error("The worker failed on a connection with %s", type(error).__name__)
+            self._drop(connection)
+
+    def _read(self, connection: Connection) -> None:
+        request = connection.next_request()
+        n_reads = 0
+        while request is None and connection.readable and n_reads < READS_AT_ONCE:
+            connection.receive()
+            n_reads += 1
+            request = connection.next_request()
+        if request is None and connection.ended:
+            request = connection.cut_off_request()
+            if request is None:
+                self._drop(connection)
+                return
+        if request is None:
+            self._await_more(connection)
+        else:
+            self._take_on(connection, request)
+
+    def _await_more(self, connection: Connection) -> None:
+        if connection.readable:
+            self._ready.append(connection)
+        if connection.head_is_here:
+            self._wait(connection, self.bodies)
+        elif connection.n_received or connection.waiting is not self.idle:
+            self._wait(connection, self.heads)
+        self._hold(connection, connection.n_received)
+
+    def _take_on(self, connection: Connection, request: Any) -> None:
+        """Answer a request at once, or have the pool answer it, or refuse it."""
+        n_bytes = connection.n_body_bytes
+        if self.app.answers_at_once(request.method, request.path, n_bytes) and not _is_compressed(request):
+            self._answer(connection, request)
+            self._settle(connection)
+        elif self.queue.qsize() < self._max_queued:
+            connection.busy = True
+            self.n_in_pool += 1
+            self._wait(connection, None)
+            self._hold(connection, n_bytes)
+            self.queue.put((connection, request))
+        else:
+            close = request.should_close() or not self.alive or self.app.lifecycle.draining or not self.cfg.keepalive
+            self._shed(connection, "QueueFull", close)
+
+    def _settle(self, connection: Connection) -> None:
+        """Send what is unsent; then close the connection, or wait for the next request."""
+        try:
+            all_sent = connection.broken or connection.flush()
+        except OSError:
+            connection.broken = True
+        if connection.broken or (all_sent and connection.closing and connection.ended):
+            self._drop(connection)
+        elif not all_sent:
+            self._wait(connection, self.answers)
+            self._hold(connection, len(connection.unsent))
+        elif connection.closing:
+            self._wait(connection, self.lingering)
+            self._hold(connection, 0)
+            connection.begin_close()
+            self._linger(connection)
+        else:
+            self._hold(connection, 0)
+            self._wait(connection, self.idle)
+            self.idle[connection] = self._now + self.idle.seconds
+            self.idle.move_to_end(connection)
+            if connection.has_more:
+                self._ready.append(connection)
+
+    def _linger(self, connection: Connection) -> None:
+        for _ in range(READS_AT_ONCE):
+            if not connection.readable:
+                return
+            if connection.discard(SCRATCH):
+                self._drop(connection)
+                return
+        self._ready.append(connection)
+
+    def _finish(self, connection: Connection) -> None:
+        """Take a connection back from the pool."""
+        connection.busy = False
+        self.n_in_pool -= 1
+        self._hold(connection, 0)
+        self._settle(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        self._wait(connection, None)
+        self._hold(connection, 0)
+        del self.connections[connection.fd]
+        connection.sock.close()
+
+    def _wait(self, connection: Connection, waiting: Waiting | None) -> None:
+        """Set for what the client is awaited; its deadline is not moved if that is nothing new."""
+        if connection.waiting is not waiting:
+            if connection.waiting is not None:
+                del connection.waiting[connection]
+            connection.waiting = waiting
+            if waiting is not None:
+                waiting[connection] = self._now + waiting.seconds
+
+    def _hold(self, connection: Connection, n_bytes: int) -> None:
+        """Account for what is kept in memory for a client; if it is too much, those that wait longest give way."""
+        self._held_bytes += n_bytes - connection.held
+        connection.held = n_bytes
+        while n_bytes and self._held_bytes > self._max_held_bytes:
+            if self.answers:
+                self._drop(next(iter(self.answers)))
+            elif slow := self.bodies or self.heads:
+                self._shed(next(iter(slow)), "TooManyBytes", close=True)
+            else:
+                return
+
+    # Answers --------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Answer requests from the queue, in a thread of the pool."""
+        while (job := self.queue.get()) is not None:
+            connection, request = job
+            try:
+                self._answer(connection, request)
+            except SystemExit:  # raised by the application
+                connection.broken = connection.closing = True
+            finally:
+                self._done.append(connection)
+                if connection.unsent or connection.closing or connection.has_more:
+                    self._wake()  # else whatever wakes the poller up is early enough
+            del job, connection, request
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            os.write(self.PIPE[1], b".")
+
+    def _answer(self, connection: Connection, request: Any) -> None:
+        """Have the application answer, and send as much of it as the client takes."""
+        connection.begin_answer()
+        try:
+            connection.closing = self._respond(connection, request)
+            connection.flush()
+        except Exception as error:  # noqa: BLE001 - one request that fails must not end the others
+            connection.closing = True
+            if not connection.broken and not connection.answer_begun:
+                self.handle_error(request, connection, connection.client, error)
+            elif not connection.broken:
+                self.log.error("The worker failed in the middle of an answer with %s", type(error).__name__)
+
+    def _respond(self, connection: Connection, request: Any) -> bool:
+        """Run the application as ThreadWorker.handle_request does, and return whether the connection ends."""
+        response, environ = None, {}
+        self.cfg.pre_request(self, request)
+        try:
+            response, environ = wsgi.create(request, connection, connection.client, connection.server, self.options)
+            environ["wsgi.multithread"] = True
+            environ["gunicorn.socket"] = connection.sock
+            self.nr += 1
+            if self.nr >= self.max_requests:
+                if self.alive:
+                    self.log.info("Autorestarting worker after current request.")
+                self.alive = False
+            if not self.alive or not self.options.keepalive:
+                response.force_close()
+            answer = self.wsgi(environ, response.start_response)
+            try:
+                for item in answer:
+                    response.write(item)
+                response.close()
+            finally:
+                if hasattr(answer, "close"):
+                    answer.close()
+        finally:
+            self.cfg.post_request(self, request, environ, response)
+        return bool(response.should_close())
 
     def handle_error(self, _req: Any, client: Any, _addr: Any, exc: Exception) -> None:
         """Answer a request that could not be parsed; Gunicorn's own answer repeats what the client sent."""
-        if isinstance(exc, (errors.ParseException, OSError)):
+        if isinstance(exc, (errors.ParseException, errors.NoMoreData)):
             status = STATUS_OF_ERROR.get(type(exc), HTTPStatus.BAD_REQUEST)
             detail = f"{status.phrase}: this is no HTTP request that can be served ({type(exc).__name__})."
         else:
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             detail = "The service failed on this request; its log says where."
             self.log.error("The worker failed on a request with %s", type(exc).__name__)
+        client.unsent = self._problem(status, detail, type(exc).__name__)
+
+    def _refuse(self, connection: Connection, status: HTTPStatus, detail: str, error: str) -> None:
+        connection.unsent = self._problem(status, f"{status.phrase}: {detail}", error)
+        connection.closing = True
+        self._settle(connection)
+
+    def _shed(self, connection: Connection, error: str, close: bool) -> None:
+        """Answer that the server is busy."""
+        detail = "Service Unavailable: the server is busy, send the request again later."
+        retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        connection.unsent = self._problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, error, close, retry)
+        connection.closing = close
+        self._settle(connection)
+
+    def _problem(
+        self, status: HTTPStatus, detail: str, error: str, close: bool = True, headers: dict[str, str] | None = None
+    ) -> bytes:
+        """Return the answer to a request that never reached the application, counted and logged."""
         identifier = new_request_id()
         self.app.metrics.count_request(UNMATCHED, "other", status, 0.0)
         log_request(
             request_id=identifier, route=UNMATCHED, method="", status=int(status), duration_seconds=0.0, rows=0,
-            error=type(exc).__name__,
+            error=error,
         )  # fmt: skip
-        try:
-            client.sendall(raw_problem(status, detail, identifier))
-        except OSError:
-            self.log.debug("The client of a broken request is gone.")
+        return raw_problem(status, detail, identifier, close, headers)
+
+
+def _is_compressed(request: Any) -> bool:
+    """Return whether a body may become longer than it looks."""
+    return any(name == "CONTENT-ENCODING" for name, _ in request.headers)
+
+
+def _allow_files(n_files: int) -> None:
+    """Raise the soft limit of open files, which is often no more than 1024, as far as it is needed and allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < n_files:
+        most = n_files if hard == resource.RLIM_INFINITY else min(n_files, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))

@@ -13,6 +13,7 @@ from service.config import Settings
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.model import Model, load_model
+from tests.support.holding import bake_held
 from tests.support.server import RunningServer
 from training.__main__ import main as training
 
@@ -59,6 +60,12 @@ def model_of(artifact_of: ArtifactOf) -> Callable[[str], Model]:
 def house_prices(artifact_of: ArtifactOf) -> Path:
     """Return the artifact of the default model."""
     return artifact_of("house_prices")
+
+
+@pytest.fixture(scope="session")
+def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the artifact of a model that answers when a test lets it."""
+    return bake_held(tmp_path_factory.mktemp("held"))
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.http import Answer, exchange, predict, send, stuck_requests
+from tests.support.holding import VARIABLE, held_requests
+from tests.support.http import Answer, exchange, predict, send
 from tests.support.server import RunningServer
 
 JSON = {"Content-Type": "application/json"}
@@ -208,9 +209,12 @@ def test_paths_that_callers_make_up_are_no_label(server: RunningServer) -> None:
     assert CANARY not in metrics + server.output
 
 
-def test_the_health_port_answers_while_every_thread_is_busy(server: RunningServer) -> None:
+def test_the_health_port_answers_while_every_thread_is_busy(
+    serve: Callable[..., RunningServer], held: Path, tmp_path: Path
+) -> None:
     """Probes and scrapes do not wait for predictions."""
-    with stuck_requests(server.port, 4):
+    server = serve(held, BAKEHOUSE_THREADS="4", **{VARIABLE: str(tmp_path / "hold")})
+    with held_requests(server.port, tmp_path / "hold", 4):
         for _ in range(200):
             metrics = send(server.health_port, "GET", "/metrics").body.decode()
             if "bakehouse_http_requests_in_flight 4.0" in metrics:

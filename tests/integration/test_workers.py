@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.http import predict, send, stuck_requests
+from tests.support.holding import VARIABLE, held_requests
+from tests.support.http import predict, send
 from tests.support.server import RunningServer
 
 Serve = Callable[..., RunningServer]
@@ -61,14 +62,15 @@ def test_metrics_of_four_processes_add_up_and_outlive_a_killed_one(serve: Serve,
     assert samples(server)[requests] == 80
 
 
-def test_requests_in_a_killed_process_are_no_longer_in_flight(serve: Serve, house_prices: Path) -> None:
+def test_requests_in_a_killed_process_are_no_longer_in_flight(serve: Serve, held: Path, tmp_path: Path) -> None:
     """The gauge forgets what died with its process, also when another process takes its place."""
-    server = serve(house_prices, WEB_CONCURRENCY="2")
+    server = serve(held, WEB_CONCURRENCY="2", **{VARIABLE: str(tmp_path / "hold")})
     wait_for(lambda: ready_models(server) == 2)
-    with stuck_requests(server.port, 3):
+    with held_requests(server.port, tmp_path / "hold", 3):
         wait_for(lambda: samples(server)["bakehouse_http_requests_in_flight"] == 3)
         for victim in server.workers():
             os.kill(victim, signal.SIGKILL)
+        (tmp_path / "hold").unlink()  # or the golden requests of the new processes would be held as well
         wait_for(lambda: ready_models(server) == 4)
         assert samples(server)["bakehouse_http_requests_in_flight"] == 0
 

@@ -3,8 +3,8 @@
 import http.client
 import json
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,15 +55,26 @@ def exchange(port: int, request: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-@contextmanager
-def stuck_requests(port: int, n_requests: int) -> Iterator[None]:
-    """Hold this many requests in flight: their bodies never end."""
-    head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
-    connections = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(n_requests)]
-    try:
-        for connection in connections:
-            connection.sendall(head)
-        yield
-    finally:
-        for connection in connections:
-            connection.close()
+def receive_answer(connection: socket.socket) -> Answer:
+    """Return the next answer on a connection, and read nothing behind it."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = connection.recv(1)
+        assert byte, "the connection ended instead"
+        head += byte
+    lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+    n_bytes = int(headers.get("content-length", 0))
+    body = b""
+    while len(body) < n_bytes:
+        piece = connection.recv(n_bytes - len(body))
+        assert piece, "the answer was cut off"
+        body += piece
+    return Answer(int(lines[0].split()[1]), headers, body)
+
+
+def connect(port: int) -> socket.socket:
+    """Return a connection that fails rather than waits for ever."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
