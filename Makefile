@@ -4,6 +4,7 @@ MODEL ?= training/models/house_prices.py
 ARTIFACT ?= artifact
 IMAGE ?= bakehouse
 CLUSTER ?= tests/e2e/cluster
+SCENARIOS ?= tests/e2e
 # A commit, or whatever the model version is to be.
 TAG ?= $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo dev)
 REVISION := $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)
@@ -54,7 +55,7 @@ test-image: install ## Prove the image and the path of one server; needs a conta
 	$(BIN)/pytest tests/image --capture=no
 
 e2e: install ## Prove releases and rollouts on a throw-away cluster; needs an engine, what CLUSTER needs and 25 minutes
-	CLUSTER=$(CLUSTER) $(BIN)/pytest tests/e2e --capture=no
+	CLUSTER=$(CLUSTER) $(BIN)/pytest $(SCENARIOS) --capture=no
 
 format: install ## Format the code and mend what the linter can
 	$(BIN)/ruff format .

@@ -8,7 +8,7 @@ from typing import IO
 from wsgiref.types import WSGIEnvironment
 
 from werkzeug.http import parse_options_header
-from werkzeug.wsgi import get_content_length, get_input_stream
+from werkzeug.wsgi import get_input_stream
 
 from service import npy
 from service.errors import (
@@ -19,6 +19,7 @@ from service.errors import (
 )
 
 JSON = "application/json"
+MOST_DIGITS = 18  # of a length; int() refuses thousands of them
 SEND_JSON = f"send the header Content-Type: {JSON}"
 
 
@@ -41,10 +42,12 @@ def read_body(environ: WSGIEnvironment, max_bytes: int) -> tuple[bytes, str]:
         raise UnsupportedMediaTypeError(
             "The content coding is not supported: send the body plain or as gzip.", headers={"Accept-Encoding": "gzip"}
         )
-    length = get_content_length(environ)
-    if (length or 0) > max_bytes:
+    length = environ.get("CONTENT_LENGTH", "")
+    if length.isdecimal() and (len(length) > MOST_DIGITS or int(length) > max_bytes):
         raise _too_large(max_bytes)
-    sent = _read(get_input_stream(environ), max_bytes + 1)
+    # Gunicorn's streams end where the body does; others have to be kept from reading on.
+    stream = environ["wsgi.input"] if "wsgi.input_terminated" in environ else get_input_stream(environ)
+    sent = _read(stream, max_bytes + 1)
     if len(sent) > max_bytes:
         raise _too_large(max_bytes)
     return (sent if coding == "identity" else _gunzip(sent, max_bytes)), media_type

@@ -30,6 +30,7 @@ EXACT_INTEGERS = 2**53  # float64 holds every integer up to here
 MAX_INTEGER_DIGITS = 400  # longer ones are beyond float64, and int() of very long text is slow
 MAX_NAMES_IN_SENTENCE = 10
 LONG_BODY_BYTES = 2000  # from here on simdjson is the faster one
+FEW_VALUES = 16  # up to here NumPy takes longer to begin than Python to do it
 NUMBER_TYPES = frozenset((int, float))
 JSON_TYPES = {"number": (int, float), "boolean": (bool,), "string": (str,)}
 
@@ -232,6 +233,8 @@ def _decode_quickly(rows: list[Any], contract: Contract) -> Columns | None:
 
 def _are_usual(values: NDArray[np.float64]) -> bool:
     """Say whether all values are so small that no digit of a whole number was lost; NaN stands for null."""
+    if values.size <= FEW_VALUES:
+        return all(abs(value) < EXACT_INTEGERS or value != value for value in values.ravel().tolist())
     return not bool((np.abs(values) >= EXACT_INTEGERS).any())
 
 

@@ -22,7 +22,7 @@ NAME = "house-bakehouse"
 IMAGE = "bakehouse-e2e"
 INGRESS_HOST = "house.example.com"
 GATEWAY_HOST = "house-gateway.example.com"
-VERSIONS = [f"v{number}" for number in range(11)]
+VERSIONS = [f"v{number}" for number in range(int(os.environ.get("E2E_ROLLOUTS", "10")) + 1)]
 N_KEEP_ALIVE, N_RECONNECTING = 16, 4
 
 # Models that differ in their answers only, and one that takes another feature.
@@ -73,7 +73,7 @@ class Images:
 
 @pytest.fixture(scope="session")
 def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Images:
-    """Return images of eleven models that differ, and of four that must never serve."""
+    """Return images of models that differ, and of four that must never serve."""
     directory = tmp_path_factory.mktemp("models")
     directory.chmod(0o777)
     run("make", "image", f"IMAGE={IMAGE}", "TAG=e2e")
