@@ -71,7 +71,7 @@ class Connection:
         self._body = io.BytesIO()
         self._missing = 0
         self._chunks: Chunks | None = None
-        self.n_body_bytes = 0
+        self.n_body_bytes = 0  # of the last request, as far as it was read
 
     # What comes in ------------------------------------------------------------------------------------------
 
@@ -195,6 +195,7 @@ class Connection:
         else:
             self.n_body_bytes = reader.length
             if reader.length > self._max_body_bytes:
+                self.n_body_bytes = 0
                 self._buffer.clear()
                 request.force_close()
                 return

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from http import HTTPStatus
-from itertools import takewhile
+from itertools import chain, takewhile
 from queue import SimpleQueue
 from typing import Any
 
@@ -291,14 +291,18 @@ class Worker(ThreadWorker):
         if self.app.answers_at_once(request.method, request.path, n_bytes) and not _is_compressed(request):
             self._answer(connection, request)
             self._settle(connection)
-        elif self.queue.qsize() < self._max_queued:
+        elif (
+            self.queue.qsize() < self._max_queued
+            and self._held_bytes - connection.held + n_bytes <= self._max_held_bytes
+        ):
             connection.busy = True
             self.n_in_pool += 1
             self._wait(connection, None)
             self._hold(connection, n_bytes)
             self.queue.put((connection, request))
         else:
-            close = request.should_close() or not self.alive or self.app.lifecycle.draining or not self.cfg.keepalive
+            self.cfg.pre_request(self, request)  # closes while draining
+            close = request.should_close() or not self.alive or not self.options.keepalive or request.method == "HEAD"
             self._shed(connection, "QueueFull", close)
 
     def _settle(self, connection: Connection) -> None:
@@ -363,10 +367,11 @@ class Worker(ThreadWorker):
         while n_bytes and self._held_bytes > self._max_held_bytes:
             if self.answers:
                 self._drop(next(iter(self.answers)))
-            elif slow := self.bodies or self.heads:
-                self._shed(next(iter(slow)), "TooManyBytes", close=True)
-            else:
+                continue
+            slow = next((other for other in chain(self.bodies, self.heads) if other.held), None)
+            if slow is None:
                 return
+            self._shed(slow, "TooManyBytes", close=True)
 
     # Answers --------------------------------------------------------------------------------------------------
 
