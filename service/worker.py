@@ -476,7 +476,7 @@ class Worker(ThreadWorker):
 
 def _is_compressed(request: Any) -> bool:
     """Return whether a body may become longer than it looks."""
-    return any(name == "CONTENT-ENCODING" for name, _ in request.headers)
+    return "CONTENT-ENCODING" in dict(request.headers)
 
 
 def _allow_files(n_files: int) -> None:
