@@ -24,7 +24,7 @@ MOST_HEAD_BYTES = 64 * 1024  # Gunicorn's own limit, 100 headers of 8 KiB, is wh
 MOST_CHUNK_OVERHEAD = 2  # sizes and line ends of chunks may take as much room again as the data
 READ_BYTES = 16 * 1024  # holds a usual request, and little of what is sent behind it
 BODY_READ_BYTES = 256 * 1024
-DECODED_BYTES = 8 * 1024  # Gunicorn's decoder copies the rest of a piece for each chunk in it
+DECODED_BYTES = 16 * 1024  # Gunicorn's decoder copies the rest of a piece for each chunk in it
 STREAMED_BYTES = 64 * 1024  # of a streamed answer, wait for the client when so much was not taken
 LINGER_BYTES = 128 * 1024**2  # more than a client sends of a body that is refused, before it looks at the answer
 BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -224,9 +224,9 @@ class Connection:
         return end > 0
 
     def _decode(self, end: int) -> None:
-        raw, self._buffer = bytes(self._buffer[:end]), self._buffer[end:]
+        raw, self._buffer = self._buffer, self._buffer[end:]
         self.n_body_bytes = end
-        self._request.unreader.iter = _pieces(raw)
+        self._request.unreader.iter = _pieces(raw, end)
 
     # What goes out ------------------------------------------------------------------------------------------
 
@@ -397,6 +397,6 @@ class _CutOff(io.BytesIO):
         raise NoMoreData
 
 
-def _pieces(raw: bytes) -> Iterator[bytes]:
-    for at in range(0, len(raw), DECODED_BYTES):
-        yield raw[at : at + DECODED_BYTES]
+def _pieces(raw: bytes | bytearray, end: int) -> Iterator[bytes]:
+    for at in range(0, end, DECODED_BYTES):
+        yield bytes(raw[at : min(at + DECODED_BYTES, end)])
