@@ -24,11 +24,12 @@ MOST_HEAD_BYTES = 64 * 1024  # Gunicorn's own limit, 100 headers of 8 KiB, is wh
 MOST_CHUNK_OVERHEAD = 2  # sizes and line ends of chunks may take as much room again as the data
 READ_BYTES = 16 * 1024  # holds a usual request, and little of what is sent behind it
 BODY_READ_BYTES = 256 * 1024
-DECODED_BYTES = 8 * 1024  # Gunicorn's decoder copies the rest of a piece for each chunk in it
+DECODED_BYTES = 16 * 1024  # Gunicorn's decoder copies the rest of a piece for each chunk in it
 STREAMED_BYTES = 64 * 1024  # of a streamed answer, wait for the client when so much was not taken
 LINGER_BYTES = 128 * 1024**2  # more than a client sends of a body that is refused, before it looks at the answer
 BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+NO_BODY = io.BytesIO()
 CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;.*)?")
 
 
@@ -59,19 +60,20 @@ class Connection:
         self.busy = False  # whether a thread works on its request
         self.closing = False  # whether it is closed after what is to be sent
         self.broken = False  # whether nothing can be sent any more
+        self.trusted: bool | None = None  # whether it is a proxy that may say for whom it speaks
         self.held = 0  # bytes that are accounted for
         self.waiting: MutableMapping[Connection, float] | None = None  # for what the poller waits, with a deadline
         self.unsent: bytes | memoryview = b""
         self._n_writes = 0
         self._n_requests = 0
         self._n_discarded = 0
-        self._buffer = bytearray()
+        self._buffer: bytes | bytearray = b""
         self._searched = 0
         self._request: Any = None
-        self._body = io.BytesIO()
+        self._body = NO_BODY
         self._missing = 0
         self._chunks: Chunks | None = None
-        self.n_body_bytes = 0
+        self.n_body_bytes = 0  # of the last request, as far as it was read
 
     # What comes in ------------------------------------------------------------------------------------------
 
@@ -110,8 +112,11 @@ class Connection:
             if not self._missing:
                 self._body.getvalue()  # from now on its bytes are shared by who reads all of them, not copied
                 self._body.seek(0)
-        else:
+        elif self._buffer:
+            self._buffer = bytearray(self._buffer) if isinstance(self._buffer, bytes) else self._buffer
             self._buffer += data
+        else:
+            self._buffer = data
         return len(data)
 
     def next_request(self) -> Any:
@@ -156,19 +161,18 @@ class Connection:
 
     def _take_request(self) -> Any:
         request, self._request = self._request, None
-        self._missing, self._chunks, self._body = 0, None, io.BytesIO()
+        self._missing, self._chunks, self._body = 0, None, NO_BODY
         return request
 
     def _take_head(self) -> bool:
         end = self._end_of_head()
         if not end:
             return False
-        head = bytes(self._buffer[:end])
-        del self._buffer[:end]
+        head, self._buffer = bytes(self._buffer[:end]), self._buffer[end:]
         self._searched = 0
         self._n_requests += 1
         try:
-            self._request = Request(self._cfg, IterUnreader((head,)), self.client, self._n_requests)
+            self._request = _Request(self, self._cfg, IterUnreader((head,)), self._n_requests)
         except NoMoreData:
             raise LimitRequestHeaders("the head is too long") from None
         self._plan_body(self._request)
@@ -195,14 +199,16 @@ class Connection:
         else:
             self.n_body_bytes = reader.length
             if reader.length > self._max_body_bytes:
-                self._buffer.clear()
+                self.n_body_bytes = 0
+                self._buffer = b""
                 request.force_close()
                 return
             data = bytes(self._buffer[: reader.length])
-            del self._buffer[: len(data)]
+            self._buffer = self._buffer[reader.length :]
             self._missing = reader.length - len(data)
             self._body = request.body = io.BytesIO(data)
-            self._body.seek(len(data) if self._missing else 0)
+            if self._missing:
+                self._body.seek(len(data))
         if expected and not self._buffer and (self._missing or self._chunks):
             self._send_now(CONTINUE)
 
@@ -218,11 +224,9 @@ class Connection:
         return end > 0
 
     def _decode(self, end: int) -> None:
-        with memoryview(self._buffer) as view:
-            raw = bytes(view[:end])
-        del self._buffer[:end]
+        raw, self._buffer = self._buffer, self._buffer[end:]
         self.n_body_bytes = end
-        self._request.unreader.iter = _pieces(raw)
+        self._request.unreader.iter = _pieces(raw, end)
 
     # What goes out ------------------------------------------------------------------------------------------
 
@@ -290,7 +294,7 @@ class Connection:
     def begin_close(self) -> None:
         """Send the end; what the client still sends has to be read, or it loses the answer (RFC 9112 9.6)."""
         self._take_request()
-        self._buffer = bytearray()
+        self._buffer = b""
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
 
@@ -321,7 +325,7 @@ class Chunks:
         self._n_bytes = 0
         self._last = False
 
-    def find_end(self, buffer: bytearray) -> int:
+    def find_end(self, buffer: bytes | bytearray) -> int:
         """Return how many bytes the body has, 0 while there is more to come.
 
         Raises:
@@ -335,7 +339,7 @@ class Chunks:
             raise ValueError("more framing than data")
         return end
 
-    def _find_end(self, buffer: bytearray) -> int:
+    def _find_end(self, buffer: bytes | bytearray) -> int:
         while not self._last and self._at <= len(buffer):
             if self._at and buffer[self._at - 2 : self._at] != b"\r\n":
                 raise ValueError("a chunk does not end where it says")
@@ -348,7 +352,7 @@ class Chunks:
             self._next_chunk(buffer, line_end)
         return self._end_of_trailers(buffer) if self._last else 0
 
-    def _next_chunk(self, buffer: bytearray, line_end: int) -> None:
+    def _next_chunk(self, buffer: bytes | bytearray, line_end: int) -> None:
         size = CHUNK_SIZE.fullmatch(buffer, self._at, line_end)
         if size is None:
             raise ValueError("a chunk has no size")
@@ -358,7 +362,7 @@ class Chunks:
         self._at = line_end + 2 + (n_bytes + 2 if n_bytes else 0)
         self._searched = self._at
 
-    def _end_of_trailers(self, buffer: bytearray) -> int:
+    def _end_of_trailers(self, buffer: bytes | bytearray) -> int:
         if buffer.startswith(b"\r\n", self._at):
             return self._at + 2
         end = buffer.find(b"\r\n\r\n", max(self._at, self._searched - 3))
@@ -368,11 +372,31 @@ class Chunks:
         return end + 4 if end >= 0 else 0
 
 
+class _Request(Request):
+    """Gunicorn's request; whether the client is a proxy that is trusted is found out once for its connection.
+
+    Args:
+        connection: On which it came.
+        cfg: Gunicorn's configuration.
+        unreader: Gives the head, and the body if it is chunked.
+        number: Which one of the connection it is.
+    """
+
+    def __init__(self, connection: Connection, cfg: Any, unreader: IterUnreader, number: int) -> None:
+        self._connection = connection
+        super().__init__(cfg, unreader, connection.client, number)
+
+    def _peer_is_trusted_proxy(self) -> bool:
+        if self._connection.trusted is None:
+            self._connection.trusted = bool(super()._peer_is_trusted_proxy())
+        return self._connection.trusted
+
+
 class _CutOff(io.BytesIO):
     def read(self, _size: int | None = None) -> bytes:
         raise NoMoreData
 
 
-def _pieces(raw: bytes) -> Iterator[bytes]:
-    for at in range(0, len(raw), DECODED_BYTES):
-        yield raw[at : at + DECODED_BYTES]
+def _pieces(raw: bytes | bytearray, end: int) -> Iterator[bytes]:
+    for at in range(0, end, DECODED_BYTES):
+        yield bytes(raw[at : min(at + DECODED_BYTES, end)])

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from http import HTTPStatus
-from itertools import takewhile
+from itertools import chain, takewhile
 from queue import SimpleQueue
 from typing import Any
 
@@ -101,7 +101,7 @@ class Worker(ThreadWorker):
         self.options = Configuration(self.cfg)
         self.connections: dict[int, Connection] = {}
         self.queue: SimpleQueue[tuple[Connection, Any] | None] = SimpleQueue()
-        self.n_in_pool = 0  # requests that wait for a thread or have one
+        self._working = [False] * self.cfg.threads
         self.heads = Waiting(settings.header_timeout_seconds)
         self.bodies = Waiting(settings.body_timeout_seconds)
         self.answers = Waiting(settings.answer_timeout_seconds)
@@ -128,7 +128,7 @@ class Worker(ThreadWorker):
         self._epoll.register(self.PIPE[0], select.EPOLLIN)
         self._set_accepting(True)
         for number in range(self.cfg.threads):
-            threading.Thread(target=self._work, name=f"request-{number}", daemon=True).start()
+            threading.Thread(target=self._work, args=(number,), name=f"request-{number}", daemon=True).start()
         while self.alive and self._turn():
             pass
         self.alive = False
@@ -153,6 +153,8 @@ class Worker(ThreadWorker):
         """Do what there is to do, and return whether the server still runs."""
         events = self._epoll.poll(0 if self._ready or self._done else TICK_SECONDS)
         self._now = time.monotonic()
+        while self._done:
+            self._finish(self._done.popleft())
         ready, self._ready = self._ready, deque()
         for fd, mask in events:
             if connection := self.connections.get(fd):
@@ -160,14 +162,12 @@ class Worker(ThreadWorker):
                 connection.hung_up |= mask & NO_MORE_INPUT > 0
                 self._go_on(connection)
             elif fd in self._listeners:
-                self._accept(fd, ACCEPTED_AT_ONCE if self.cfg.workers == 1 else 1)
+                self._accept(fd, ACCEPTED_AT_ONCE if self.options.workers == 1 else 1)
             elif fd == self.PIPE[0]:
                 os.read(fd, 4096)
                 self._woken = False
         for connection in ready:
             self._go_on(connection)
-        while self._done:
-            self._finish(self._done.popleft())
         return self._now < self._next_tick or self._tick()
 
     def _tick(self) -> bool:
@@ -291,15 +291,16 @@ class Worker(ThreadWorker):
         if self.app.answers_at_once(request.method, request.path, n_bytes) and not _is_compressed(request):
             self._answer(connection, request)
             self._settle(connection)
-        elif self.queue.qsize() < self._max_queued:
+            return
+        self._wait(connection, None)
+        self._hold(connection, n_bytes)
+        if self.queue.qsize() < self._max_queued and self._held_bytes <= self._max_held_bytes:
             connection.busy = True
-            self.n_in_pool += 1
-            self._wait(connection, None)
-            self._hold(connection, n_bytes)
             self.queue.put((connection, request))
-        else:
-            close = request.should_close() or not self.alive or self.app.lifecycle.draining or not self.cfg.keepalive
-            self._shed(connection, "QueueFull", close)
+            return
+        self.options.pre_request(self, request)  # closes while draining
+        close = request.should_close() or not self.alive or not self.options.keepalive or request.method == "HEAD"
+        self._shed(connection, "QueueFull", close)
 
     def _settle(self, connection: Connection) -> None:
         """Send what is unsent; then close the connection, or wait for the next request."""
@@ -337,7 +338,6 @@ class Worker(ThreadWorker):
     def _finish(self, connection: Connection) -> None:
         """Take a connection back from the pool."""
         connection.busy = False
-        self.n_in_pool -= 1
         self._hold(connection, 0)
         self._settle(connection)
 
@@ -363,22 +363,30 @@ class Worker(ThreadWorker):
         while n_bytes and self._held_bytes > self._max_held_bytes:
             if self.answers:
                 self._drop(next(iter(self.answers)))
-            elif slow := self.bodies or self.heads:
-                self._shed(next(iter(slow)), "TooManyBytes", close=True)
-            else:
+                continue
+            slow = next((other for other in chain(self.bodies, self.heads) if other.held), None)
+            if slow is None:
                 return
+            self._shed(slow, "TooManyBytes", close=True)
 
     # Answers --------------------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
+    @property
+    def n_busy_threads(self) -> int:
+        """How many threads of the pool work on a request; queue.qsize() more requests wait."""
+        return sum(self._working)
+
+    def _work(self, number: int) -> None:
         """Answer requests from the queue, in a thread of the pool."""
         while (job := self.queue.get()) is not None:
             connection, request = job
+            self._working[number] = True
             try:
                 self._answer(connection, request)
             except SystemExit:  # raised by the application
                 connection.broken = connection.closing = True
             finally:
+                self._working[number] = False
                 self._done.append(connection)
                 if connection.unsent or connection.closing or connection.has_more:
                     self._wake()  # else whatever wakes the poller up is early enough
@@ -405,7 +413,7 @@ class Worker(ThreadWorker):
     def _respond(self, connection: Connection, request: Any) -> bool:
         """Run the application as ThreadWorker.handle_request does, and return whether the connection ends."""
         response, environ = None, {}
-        self.cfg.pre_request(self, request)
+        self.options.pre_request(self, request)
         try:
             response, environ = wsgi.create(request, connection, connection.client, connection.server, self.options)
             environ["wsgi.multithread"] = True
@@ -426,7 +434,7 @@ class Worker(ThreadWorker):
                 if hasattr(answer, "close"):
                     answer.close()
         finally:
-            self.cfg.post_request(self, request, environ, response)
+            self.options.post_request(self, request, environ, response)
         return bool(response.should_close())
 
     def handle_error(self, _req: Any, client: Any, _addr: Any, exc: Exception) -> None:
@@ -468,7 +476,7 @@ class Worker(ThreadWorker):
 
 def _is_compressed(request: Any) -> bool:
     """Return whether a body may become longer than it looks."""
-    return any(name == "CONTENT-ENCODING" for name, _ in request.headers)
+    return "CONTENT-ENCODING" in dict(request.headers)
 
 
 def _allow_files(n_files: int) -> None:

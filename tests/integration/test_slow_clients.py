@@ -1,5 +1,6 @@
 """No client keeps others waiting, however slowly it sends or reads, and none has more of the memory than its share."""
 
+import http.client
 import json
 import re
 import socket
@@ -18,6 +19,7 @@ from tests.support.http import Answer, connect, exchange, predict, receive_answe
 from tests.support.load import Load
 from tests.support.server import RunningServer
 from tests.support.slow import BODY, SlowClients, wait_until_closed
+from tests.support.streaming import PIECES
 
 Serve = Callable[..., RunningServer]
 EXAMPLE = {"X": [[1500, 3]]}
@@ -190,6 +192,28 @@ def goes_on(connection: socket.socket, data: bytes) -> bool:
     except ConnectionError:
         return False
     return True
+
+
+def test_a_streamed_answer_is_whole_however_slowly_it_is_read(house_prices: Path) -> None:
+    """A view may be a generator; its thread waits for the client, and others are answered meanwhile."""
+    server = RunningServer(house_prices, {"BAKEHOUSE_THREADS": "2"}, (sys.executable, "-m", "tests.support.streaming"))
+    try:
+        server.wait_until_ready()
+        whole = b"".join(PIECES)
+        with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as slow:
+            slow.request("GET", "/stream")
+            response = slow.getresponse()
+            begin = response.read(1000)
+            assert send(server.port, "GET", "/stream").body == whole
+            assert begin + response.read() == whole
+            slow.request("GET", "/version")  # the connection goes on
+            assert slow.getresponse().status == 200
+        answer = exchange(server.port, b"GET /stream HTTP/1.0\r\n\r\n")
+        assert answer.partition(b"\r\n\r\n")[2] == whole
+        with pytest.raises(http.client.IncompleteRead):
+            send(server.port, "GET", "/fail")
+    finally:
+        server.kill()
 
 
 # Requests in pieces ---------------------------------------------------------------------------------------------------

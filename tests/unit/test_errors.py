@@ -18,6 +18,7 @@ from service.errors import (
     UnsupportedMediaTypeError,
     contract_error,
     problem_body,
+    raw_problem,
 )
 from tests.support.problem import check_problem
 
@@ -70,3 +71,15 @@ def test_the_sentence_says_where_the_first_fault_is(pointer: str, sentence: str)
 def test_no_more_faults_are_named_than_fit() -> None:
     """The answer stays short, whatever the number of faults."""
     assert len(contract_error([FAULT] * (MAX_FAULTS + 1)).faults) == MAX_FAULTS
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_a_raw_answer_says_whether_its_connection_goes_on(close: bool) -> None:
+    """It is a whole HTTP message, with the headers that it was given."""
+    raw = raw_problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "abc", close, {"Retry-After": "1"})
+    head, _, body = raw.decode().partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 503 Service Unavailable\r\n")
+    assert f"\r\nConnection: {'close' if close else 'keep-alive'}\r\n" in head
+    assert f"\r\nContent-Length: {len(body)}\r\n" in head
+    assert head.endswith("\r\nRetry-After: 1")
+    assert orjson.loads(body)["request_id"] == "abc"
