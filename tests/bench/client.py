@@ -16,17 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench.models import NPY, Request
+from tests.bench.models import NPY, BenchError, Request
 from tests.support.http import send
 
 SCRIPT = Path(__file__).with_name("check.lua")
 TOLERANCE = 1e-6  # relative; engines that are not exact may differ in the last digits
 REQUEST_TIMEOUT_SECONDS = 30
 HANGS_AFTER_SECONDS = 30
-
-
-class BenchError(Exception):
-    """The bench cannot go on; the message is one sentence that says why."""
 
 
 class WrongAnswerError(BenchError):

@@ -20,6 +20,8 @@ from tests.support.server import ROOT, free_port
 START_TIMEOUT_SECONDS = 60
 POLL_SECONDS = 0.005
 STOP_TIMEOUT_SECONDS = 20
+LOOK_SECONDS = 0.03
+IDLE_SECONDS = 0.001  # of CPU time between two looks: heartbeats and such
 CPUCLOCK_SCHED = 2
 
 
@@ -46,6 +48,7 @@ class Server:
             )
         self._wait_until_ready()
         self.start_seconds = time.perf_counter() - started
+        self.wait_until_idle()  # of several serving processes, one is enough to be ready
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
@@ -66,7 +69,9 @@ class Server:
         """Return it."""
         return self
 
-    def __exit__(self, _type: type[BaseException] | None, _error: BaseException | None, _t: TracebackType | None) -> None:
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _t: TracebackType | None
+    ) -> None:
         """Stop it."""
         self.stop()
 
@@ -88,6 +93,13 @@ class Server:
     def cpu_seconds(self) -> dict[int, float]:
         """Return the CPU time that each of its processes has used."""
         return {pid: cpu_seconds(pid) for pid in self.processes()}
+
+    def wait_until_idle(self) -> None:
+        """Return once none of its processes works any more."""
+        used, deadline = -1.0, time.monotonic() + START_TIMEOUT_SECONDS
+        while (now := sum(self.cpu_seconds().values())) - used > IDLE_SECONDS and time.monotonic() < deadline:
+            used = now
+            time.sleep(LOOK_SECONDS)
 
     def proportional_bytes(self) -> int:
         """Return the memory of all its processes, pages that they share counted once (PSS)."""
