@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from service.cpu import request_threads
 from tests.bench.client import require_wrk
 from tests.bench.measure import PARTS, QUICK, Bench, Effort
 from tests.bench.models import DESCRIPTIONS, FOREST, BenchError, bake
@@ -79,7 +81,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             report(f"measuring {name}")
             measured[name] = PARTS[name](bench)
     report("done")
-    return {"machine": machine, "quick": options.quick, "engines": bench.engines, **measured}
+    effort = asdict(bench.effort)
+    return {"machine": machine, "quick": options.quick, "effort": effort, "engines": bench.engines, **measured}
 
 
 def machine_facts() -> dict[str, Any]:
@@ -97,6 +100,7 @@ def machine_facts() -> dict[str, Any]:
         "cpu": processor[0].partition(": ")[2] if processor else platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "load_average": os.getloadavg()[0],
+        "threads": request_threads(1),
         "openblas_coretype": os.environ.get("OPENBLAS_CORETYPE", ""),
         "kernel": platform.release(),
         "python": platform.python_version(),

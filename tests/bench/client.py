@@ -44,8 +44,8 @@ def require_wrk(path: str | None = None) -> None:
     """
     if shutil.which("wrk", path=path) is None:
         raise BenchError(
-            "make bench needs wrk, which is not on the PATH: install it with `apt-get install wrk` on Debian and Ubuntu, "
-            "or `brew install wrk` on macOS."
+            "make bench needs wrk, which is not on the PATH: install it with `apt-get install wrk` on Debian or "
+            "Ubuntu, or `brew install wrk` on macOS."
         )
 
 

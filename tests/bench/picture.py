@@ -15,7 +15,7 @@ from tests.bench.report import Line, lines, number
 # On a page of either colour: each has a contrast of at least 3.5 with white and with GitHub's black.
 TEXT, OURS, TEXTBOOK, TARGET = "#767676", "#2f7fd6", "#b8722c", "#d0454c"
 LOGISTIC_CURVE = "#8a63d2"
-STYLE = {
+STYLE: Any = {
     "svg.hashsalt": "bakehouse",  # ids in the file, else new ones every time
     "svg.fonttype": "none",  # text stays text: to be searched, read out and tested
     "font.family": ["sans-serif"],
@@ -60,15 +60,16 @@ def _draw_units(axes: Axes, cases: list[Line]) -> None:
     axes.set_title("CPU time of a request, in multiples of a constant answer's", loc="left")
     compared = [case for case in cases if case.target is not None]
     for place, case in enumerate(compared):
-        _draw_bar(axes, place - BAR / 2, case.ours, OURS, case.note)
-        _draw_bar(axes, place + BAR / 2, case.textbook, TEXTBOOK)
-        axes.plot([case.target] * 2, [place - 0.46, place + 0.46], color=TARGET, linewidth=2, solid_capstyle="butt")
+        target = case.target or 1.0
+        _draw_bar(axes, place - BAR / 2, case.ours, OURS, case.note or number(case.ours), target)
+        _draw_bar(axes, place + BAR / 2, case.textbook, TEXTBOOK, number(case.textbook), target)
+        axes.plot([target] * 2, [place - 0.46, place + 0.46], color=TARGET, linewidth=2, solid_capstyle="butt")
     axes.set_yticks(range(len(compared)), [case.case.replace(": ", "\n") for case in compared])
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.set_xscale("log", base=2)
-    axes.set_xlim(left=min(1.0, *(case.ours or 1.0 for case in compared)) * 0.95)
-    axes.margins(x=0.08)
+    drawn = [value for case in compared for value in (case.ours, case.textbook, case.target) if value]
+    axes.set_xlim(min(1.0, *drawn) * 0.97, max(drawn) * 1.4)  # room for the labels
     axes.xaxis.set_major_formatter(lambda value, _: number(value))
     axes.axvline(1, color=TEXT, linewidth=0.8)
     axes.spines["left"].set_visible(False)
@@ -79,18 +80,13 @@ def _draw_units(axes: Axes, cases: list[Line]) -> None:
     axes.legend(loc="upper right")
 
 
-def _draw_bar(axes: Axes, place: float, value: float | None, colour: str, note: str = "") -> None:
+def _draw_bar(axes: Axes, place: float, value: float | None, colour: str, label: str, beyond: float) -> None:
+    """Draw a bar, and its label right of it, and of the mark of the target that it does not reach."""
     if value is not None:
         axes.barh(place, value - 1, height=BAR, left=1, color=colour)
-    if value is not None or note:
-        axes.annotate(
-            note or number(value),
-            (max(1.0, value or 1.0), place),
-            (4, 0),
-            textcoords="offset points",
-            va="center",
-            color=colour,
-        )
+    right = max(1.0, value or 1.0)
+    right = beyond if right <= beyond else right
+    axes.annotate(label, (right, place), (5, 0), textcoords="offset points", va="center", color=colour)
 
 
 def _draw_rows(axes: Axes, curves: Mapping[str, Mapping[str, float]]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from tests.bench.measure import (
@@ -132,7 +133,7 @@ LINES = {
 def rises(curve: Mapping[str, float]) -> int:
     """Return how often a curve does not fall from one size to the next."""
     values = [curve[str(n)] for n in ROWS]
-    return sum(after >= before for before, after in zip(values, values[1:], strict=False))
+    return sum(after >= before for before, after in pairwise(values))
 
 
 def number(value: float | None) -> str:
@@ -181,7 +182,7 @@ def growth_tables(results: Results) -> dict[str, str]:
         shown = [name for name in names if name in part]
         rows = [[str(n), *(number(part[name][str(n)]) for name in shown)] for n in ROWS]
         tables["CPU time of one row, in µs, over one connection"] = table(
-            ["rows a request", *map(names.get, shown)], rows
+            ["rows a request", *(names[name] for name in shown)], rows
         )
     if part := results.get("growth_with_connections"):
         rows = []
@@ -213,14 +214,14 @@ def sentences(results: Results) -> list[str]:
     told = []
     if part := results.get("bulk"):
         told.append(
-            f"A body of {BULK_ROWS} rows of 30 features is {part['json_bytes']} bytes as JSON and {part['npy_bytes']} as "
-            f"NumPy writes it; {BULK_CONNECTIONS} connections send it, and {CONNECTIONS} the single rows."
+            f"A body of {BULK_ROWS} rows of 30 features is {part['json_bytes']} bytes as JSON and {part['npy_bytes']} "
+            f"as NumPy writes it; {BULK_CONNECTIONS} connections send it, and {CONNECTIONS} the single rows."
         )
     if part := results.get("forest"):
         told.append(
-            f"The forest's {BULK_ROWS} rows take {part['cpu_us'] / 1e3:.1f} ms of CPU a request; in one process without a "
-            f"server, scikit-learn's predict takes {part['predict_us'] / 1e3:.1f} ms and orjson, for that body and answer, "
-            f"{part['json_us'] / 1e3:.1f} ms."
+            f"The forest's {BULK_ROWS} rows take {part['cpu_us'] / 1e3:.1f} ms of CPU a request; in one process "
+            f"without a server, scikit-learn's predict takes {part['predict_us'] / 1e3:.1f} ms and orjson, for that "
+            f"body and answer, {part['json_us'] / 1e3:.1f} ms."
         )
     if part := results.get("overload"):
         told.append(
@@ -241,7 +242,8 @@ def machine_sentences(results: Results) -> list[str]:
     return [
         f"Measured on {machine['date']} at commit {machine['commit']}{' with --quick' if results['quick'] else ''}: "
         f"{machine['cores']} cores of {machine['cpu']}, load average {machine['load_average']:.1f} before the start, "
-        f"OPENBLAS_CORETYPE {machine['openblas_coretype'] or 'not set'}.",
+        f"OPENBLAS_CORETYPE {machine['openblas_coretype'] or 'not set'}; "
+        f"{machine['threads']} threads a server.",
         f"Python {machine['python']}, {versions}.",
         f"Served: {engines}." if engines else "",
     ]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from flask import Flask, Response, jsonify, request
 
-# It gives a matrix to models that were fitted on a frame of numbers, which is the faster way and gives the same answers.
+# A matrix is the faster way where the model was fitted on a frame of numbers, and gives the same answers.
 warnings.filterwarnings("ignore", message="X does not have valid feature names")
 
 app = Flask(__name__)
