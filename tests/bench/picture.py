@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tests.bench.measure import CONNECTION_COUNTS, ROWS
 from tests.bench.models import JSON, LINEAR, LOGISTIC, NPY
-from tests.bench.report import Line, lines, number
+from tests.bench.report import CURVE_NAMES, Line, lines, number
 
 # On a page of either colour: each has a contrast of at least 3.5 with white and with GitHub's black.
 TEXT, OURS, TEXTBOOK, TARGET = "#767676", "#2f7fd6", "#b8722c", "#d0454c"
@@ -34,10 +34,9 @@ STYLE: Any = {
 }
 BAR = 0.36  # height, of the 1 that a case has
 CURVES = {
-    f"{LINEAR} {JSON}": (f"{LINEAR}, JSON", OURS, "-"),
-    f"{LINEAR} {NPY}": (f"{LINEAR}, NumPy", OURS, "--"),
-    f"{LOGISTIC} {JSON}": (f"{LOGISTIC}, JSON", LOGISTIC_CURVE, "-"),
-    f"{LOGISTIC} {NPY}": (f"{LOGISTIC}, NumPy", LOGISTIC_CURVE, "--"),
+    f"{model} {content_type}": (colour, style)
+    for model, colour in ((LINEAR, OURS), (LOGISTIC, LOGISTIC_CURVE))
+    for content_type, style in ((JSON, "-"), (NPY, "--"))
 }
 
 
@@ -92,8 +91,9 @@ def _draw_bar(axes: Axes, place: float, value: float | None, colour: str, label:
 def _draw_rows(axes: Axes, curves: Mapping[str, Mapping[str, float]]) -> None:
     axes.set_title("CPU time of one row, in µs", loc="left")
     axes.set_xlabel("rows a request")
-    for name, (label, colour, style) in CURVES.items():
+    for name, (colour, style) in CURVES.items():
         if curve := curves.get(name):
+            label = CURVE_NAMES[name]
             axes.loglog(ROWS, [curve[str(n)] for n in ROWS], style, color=colour, label=label, marker="o", markersize=4)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.yaxis.set_major_formatter(lambda value, _: number(value))

@@ -26,6 +26,11 @@ FOREST_TARGET = 0.35
 START_TARGET_SECONDS = 1.0
 MEMORY_TARGET_MB = 120.0
 P99_TARGET_MS = 1.0
+CURVE_NAMES = {
+    f"{model} {content_type}": f"{model}, {name}"
+    for model in (LINEAR, LOGISTIC)
+    for content_type, name in ((JSON, "JSON"), (NPY, "NumPy"))
+}
 Results = Mapping[str, Any]
 
 
@@ -107,7 +112,7 @@ def _latency(part: Results) -> list[Line]:
 
 def _growth_with_rows(part: Results) -> list[Line]:
     case = f"times that CPU a row rises on the way from {ROWS[0]} to {ROWS[-1]} rows"
-    return [Line(case, "", float(sum(rises(curve) for curve in part.values())), None, 0.0)]
+    return [Line(case, "", float(sum(len(rises(curve)) for curve in part.values())), None, 0.0)]
 
 
 def _overload(part: Results) -> list[Line]:
@@ -130,10 +135,9 @@ LINES = {
 }
 
 
-def rises(curve: Mapping[str, float]) -> int:
-    """Return how often a curve does not fall from one size to the next."""
-    values = [curve[str(n)] for n in ROWS]
-    return sum(after >= before for before, after in pairwise(values))
+def rises(curve: Mapping[str, float]) -> list[tuple[int, int]]:
+    """Return the pairs of sizes from one to the other of which a curve does not fall."""
+    return [(before, after) for before, after in pairwise(ROWS) if curve[str(after)] >= curve[str(before)]]
 
 
 def number(value: float | None) -> str:
@@ -176,14 +180,10 @@ def growth_tables(results: Results) -> dict[str, str]:
     """Return the tables of growth by their titles."""
     tables = {}
     if part := results.get("growth_with_rows"):
-        names = {
-            f"{model} {kind}": f"{model}, {FORMAT_NAMES[kind]}" for model in (LINEAR, LOGISTIC) for kind in (JSON, NPY)
-        }
-        shown = [name for name in names if name in part]
+        shown = [name for name in CURVE_NAMES if name in part]
         rows = [[str(n), *(number(part[name][str(n)]) for name in shown)] for n in ROWS]
-        tables["CPU time of one row, in µs, over one connection"] = table(
-            ["rows a request", *(names[name] for name in shown)], rows
-        )
+        heads = ["rows a request", *(CURVE_NAMES[name] for name in shown)]
+        tables["CPU time of one row, in µs, over one connection"] = table(heads, rows)
     if part := results.get("growth_with_connections"):
         rows = []
         for n in CONNECTION_COUNTS:
@@ -206,9 +206,6 @@ def growth_tables(results: Results) -> dict[str, str]:
     return tables
 
 
-FORMAT_NAMES = {JSON: "JSON", NPY: "NumPy"}
-
-
 def sentences(results: Results) -> list[str]:
     """Return what needs more than a number in a table, a sentence each."""
     told = []
@@ -223,6 +220,11 @@ def sentences(results: Results) -> list[str]:
             f"without a server, scikit-learn's predict takes {part['predict_us'] / 1e3:.1f} ms and orjson, for that "
             f"body and answer, {part['json_us'] / 1e3:.1f} ms."
         )
+    for name, curve in results.get("growth_with_rows", {}).items():
+        told += [
+            f"{CURVE_NAMES[name]}: a row costs no less at {after} rows a request than at {before}."
+            for before, after in rises(curve)
+        ]
     if part := results.get("overload"):
         told.append(
             f"Overload: the forest on the engine {part['engine']} answers {part['capacity_per_second']:.0f} requests a "
