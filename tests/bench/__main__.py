@@ -30,7 +30,10 @@ EXIT_FAILED = 1
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure or render; wrong answers and missing tools are one sentence on standard error and exit code 1."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.write and options.only:
+        parser.error("--write is for whole runs: a page with parts of several runs would compare what cannot be")
     try:
         if options.render:
             write(json.loads(RESULTS.read_text()))

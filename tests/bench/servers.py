@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from service.cpu import request_threads
-from tests.bench.models import Model
+from tests.bench.models import BenchError, Model
 from tests.support.http import send
 from tests.support.server import ROOT, free_port
 
@@ -35,6 +35,9 @@ class Server:
         port: Where it answers predictions.
         health_port: Where it says whether it is ready, if that is another one.
         variables: Environment variables besides those of this process.
+
+    Raises:
+        BenchError: If it ends, or takes too long to be ready.
     """
 
     def __init__(self, command: Sequence[str], port: int, health_port: int, variables: Mapping[str, str]) -> None:
@@ -63,7 +66,7 @@ class Server:
             time.sleep(POLL_SECONDS)
         errors = self._errors.read_text()
         self.stop()
-        raise RuntimeError(f"A server does not start: {errors}")
+        raise BenchError(f"A server does not start: {errors}")
 
     def __enter__(self) -> "Server":
         """Return it."""

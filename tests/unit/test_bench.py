@@ -284,6 +284,13 @@ def test_the_picture_is_read_on_light_and_on_dark_pages(colour: str):
     assert min(contrast(colour, WHITE), contrast(colour, BLACK)) >= 3.5
 
 
+def test_a_part_alone_is_not_written(capsys):
+    """Numbers of one page are of one run."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["--only", "start", "--write"])
+    assert "--write is for whole runs" in capsys.readouterr().err
+
+
 def test_make_bench_runs_the_bench():
     """The README's command is there."""
     done = subprocess.run(["make", "--dry-run", "bench"], cwd=ROOT, capture_output=True, text=True, check=True)
