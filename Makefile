@@ -17,7 +17,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-
 	--no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help install train serve image test test-image e2e format lint types check lock docs manifests clean
+.PHONY: help install train serve image test test-image e2e bench format lint types check lock docs manifests clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ test-image: install ## Prove the image and the path of one server; needs a conta
 
 e2e: install ## Prove releases and rollouts on a throw-away cluster; needs an engine, what CLUSTER needs and 25 minutes
 	CLUSTER=$(CLUSTER) $(BIN)/pytest $(SCENARIOS) --capture=no
+
+bench: install ## Measure what predictions cost and write docs/performance.md; needs wrk and ten minutes
+	$(BIN)/python -m tests.bench
 
 format: install ## Format the code and mend what the linter can
 	$(BIN)/ruff format .
