@@ -1,8 +1,12 @@
-"""The one error of the bake, and how other errors are quoted in it."""
+"""The errors of the bake, and how other errors are quoted in it."""
 
 
 class BakeError(Exception):
     """The model cannot be baked as asked; the message is one sentence that says what to do."""
+
+
+class UnsupportedError(Exception):
+    """An engine cannot take this model; the message is one sentence that says why."""
 
 
 def one_line(error: BaseException) -> str:
