@@ -7,7 +7,6 @@ from service import __version__
 from service.artifact import Artifact
 from service.body import read_body
 from service.config import Settings
-from service.engine import SCIKIT_LEARN
 from service.errors import NotReadyError, ProblemError
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
@@ -60,7 +59,11 @@ def add_operations_routes(app: Flask, metrics: Metrics, lifecycle: Lifecycle) ->
         artifact = _served(lifecycle)
         body = {
             "service_version": __version__,
-            "model": {**_identity(artifact), "engine": SCIKIT_LEARN},
+            "model": {
+                **_identity(artifact),
+                "engine": artifact.engine["name"],
+                "exact": artifact.engine["exact"],
+            },
             "source_commit": artifact.manifest["source_commit"],
         }
         return Response(orjson.dumps(body), content_type=JSON)

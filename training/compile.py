@@ -6,6 +6,7 @@ here has to be trusted: the bake serves no plan whose answers it did not compare
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import combinations, combinations_with_replacement
 from typing import Any
@@ -17,6 +18,7 @@ from sklearn.base import is_classifier, is_regressor
 from service.contract import PREDICT, Contract
 from service.plan import NOTHING
 from training.errors import UnsupportedError
+from training.trees import compile_trees
 
 UNKNOWN_CATEGORY = "no such category, surely"
 LINKS = {"IdentityLink": "scores", "LogLink": "exp"}
@@ -129,13 +131,13 @@ def _answer(name: str, estimator: Any) -> str:
 
 
 def _trees(estimator: Any, flow: Flow) -> tuple[list[Plan], Plan]:
-    from training.trees import compile_trees
-
-    preprocessor = getattr(estimator, "_preprocessor", None)  # gradient boosting codes categories by itself
-    steps, flow = ([], flow) if preprocessor is None else _columns(preprocessor, flow)
-    numbers, flow = _numbers(flow)
-    if flow.sparse:
-        flow = replace(flow, sparse=False)  # a tree adds nothing up: the numbers are the same
+    steps: list[Plan] = []
+    if "string" in flow.kinds and getattr(estimator, "_preprocessor", None) is not None:
+        # Gradient boosting codes categories by itself: a step before it does that for text.
+        steps, flow = _columns(estimator._preprocessor, flow)
+        estimator = copy(estimator)
+        estimator._preprocessor = None
+    numbers, _ = _numbers(flow)
     return [*steps, *numbers], {"model": "trees", "trees": compile_trees(estimator)}
 
 
