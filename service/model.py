@@ -104,7 +104,7 @@ def replay_golden(model: Model) -> int:
         GoldenError: If an answer differs; names the first difference.
     """
     exchanges = model.artifact.golden()
-    tolerances = _tolerances(exchanges, model.artifact.engine.get("bound", 0.0))
+    tolerances = golden_tolerances(model.artifact)
     for number, exchange in enumerate(exchanges, start=1):
         try:
             answer, _ = model.answer(json.dumps(exchange["request"]).encode(), max_rows=sys.maxsize)
@@ -121,10 +121,11 @@ def replay_golden(model: Model) -> int:
     return len(exchanges)
 
 
-def _tolerances(exchanges: Sequence[Mapping[str, Any]], bound: float) -> dict[str, float]:
+def golden_tolerances(artifact: Artifact) -> dict[str, float]:
     """Return by how much the numbers of each member of the answers may differ: an engine's bound is of their scale."""
+    bound = artifact.engine.get("bound", 0.0)
     scales: dict[str, float] = {}
-    for exchange in exchanges:
+    for exchange in artifact.golden():
         for member, values in exchange["response"].items():
             numbers = np.ravel(np.array(values))
             if numbers.dtype.kind == "f":
@@ -148,7 +149,9 @@ def first_difference(
         return next(filter(None, (first_difference(*member, tolerances) for member in members)), "")
     if isinstance(expected, list) and isinstance(given, list) and len(given) == len(expected):
         pairs = enumerate(zip(given, expected, strict=True))
-        return next(filter(None, (first_difference(*pair, f"{pointer}/{index}", tolerances) for index, pair in pairs)), "")
+        return next(
+            filter(None, (first_difference(*pair, f"{pointer}/{index}", tolerances) for index, pair in pairs)), ""
+        )
     if isinstance(expected, float) and isinstance(given, float):
         absolute = (tolerances or {}).get(pointer.split("/")[1] if pointer else "", GOLDEN_ABSOLUTE_TOLERANCE)
         same = math.isclose(given, expected, rel_tol=GOLDEN_RELATIVE_TOLERANCE, abs_tol=absolute)

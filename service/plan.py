@@ -19,6 +19,7 @@ Value = Any  # a matrix of shape (n_samples, n_columns), or a list of columns as
 Step = Callable[[Value], Value]
 Answers = Callable[[Value, Sequence[str]], dict[str, NDArray[Any]]]
 
+TRANSFORM = "transform"  # the only output of a plan without a model
 NOTHING = -1  # the place of a category that sets no column of a one-hot code
 
 
@@ -193,7 +194,7 @@ def _fill_numbers(step: Mapping[str, Any]) -> Step:
         # The sum of squares is NaN only if a cell is: for a few cells far cheaper than to look at each.
         if marker is None and indicators is None and kept is None and not isnan(np.vdot(X, X)):
             return X
-        gaps = np.isnan(X) if marker is None else X == marker
+        gaps = np.isnan(X) if marker is None else marker == X
         filled = np.where(gaps, fill, X)
         if kept is not None:
             filled = filled[:, kept]
@@ -386,7 +387,7 @@ def plan_function(plan: Mapping[str, Any], trees: Callable[[Mapping[str, Any]], 
 def _model(model: Mapping[str, Any], trees: Callable[[Mapping[str, Any]], Answers]) -> Answers:
     kind = model["model"]
     if kind == "transform":
-        return lambda X, outputs: dict.fromkeys(outputs, X)
+        return lambda X, _outputs: {TRANSFORM: X}
     if kind == "target":
         return _target(model, _model(model["inner"], trees))
     if kind == "trees":
@@ -474,4 +475,5 @@ def _shares(positive: Floats) -> Floats:
     if nothing.any():
         positive[nothing, :] = 1
         sums[nothing] = positive.shape[1]
-    return positive / sums.reshape(-1, 1)
+    shares: Floats = positive / sums.reshape(-1, 1)
+    return shares

@@ -77,7 +77,8 @@ def _bake(options: argparse.Namespace) -> int:
     baked = bake(
         lambda: from_model_file(options.model) if options.fitted is None
         else from_fitted_file(options.fitted, options.sample, options.target, options.name),
-        options.output.resolve(), options.model_version, options.seed, options.source_commit, _reporter(), options.engine,
+        options.output.resolve(), options.model_version, options.seed, options.source_commit, _reporter(),
+        options.engine,
     )  # fmt: skip
     manifest = read_manifest(options.output.resolve())
     sys.stdout.write(describe(manifest, "digest, library versions and golden requests match", MAX_SHOWN_FEATURES))

@@ -313,7 +313,7 @@ def _function(transformer: Any, flow: Flow) -> Compiled:
 
 def _ufunc(function: Any) -> Plan:
     name = getattr(function, "__name__", "")
-    if not isinstance(function, np.ufunc) or getattr(np, name, None) is not function or function.nin != 1:
+    if not isinstance(function, np.ufunc) or function.nin != 1 or getattr(np, name, None) is not function:
         raise UnsupportedError(f"A function of {name or 'an unknown name'} is none of NumPy's for one array.")
     return {"step": "function", "name": name}
 
@@ -324,7 +324,7 @@ def _polynomial(features: Any, flow: Flow) -> Compiled:
         raise UnsupportedError("Polynomial features of a sparse matrix have no direct form.")
     choose = combinations if features.interaction_only else combinations_with_replacement
     bias = int(features.include_bias)
-    places = {(index,): bias + index for index in range(flow.width)}
+    places: dict[tuple[int, ...], int] = {(index,): bias + index for index in range(flow.width)}
     levels = []
     for degree in range(2, features._max_degree + 1):
         begin = bias + len(places)

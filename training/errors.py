@@ -5,10 +5,6 @@ class BakeError(Exception):
     """The model cannot be baked as asked; the message is one sentence that says what to do."""
 
 
-class UnsupportedError(Exception):
-    """An engine cannot take this model; the message is one sentence that says why."""
-
-
 def one_line(error: BaseException) -> str:
     """Return an error's message as one line that ends a sentence."""
     text = " ".join(str(error).split())[:500] or "no message"

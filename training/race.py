@@ -122,9 +122,9 @@ def race(estimator: Any, contract: Contract, frame: pd.DataFrame, choice: str, s
     seconds = _timed(engines, contract, gate.training)
     serving = _chosen(choice, entries, seconds)
     table = [entries[name] for name in NAMES if name in entries]
-    if serving == SCIKIT_LEARN:
-        files, libraries = {}, {}
-    else:
+    files: Mapping[str, bytes] = {}
+    libraries: Mapping[str, str] = {}
+    if serving != SCIKIT_LEARN:
         files = candidates[serving].files
         libraries = {name: installed_version(name) for name in candidates[serving].libraries}
         entries[serving]["files"] = sorted(files)
@@ -212,9 +212,7 @@ def _onnx_graph(estimator: Any, contract: Contract, number: Any) -> bytes:
         inputs = [(feature.name, types[feature.kind]([None, 1])) for feature in contract.features]
     scores = "decision_function" in {output.name for output in contract.outputs}
     options = {id(estimator): {"zipmap": False, **({"raw_scores": True} if scores else {})}}
-    graph = convert_sklearn(
-        estimator, initial_types=inputs, options=options if contract.classes is not None else None
-    )
+    graph = convert_sklearn(estimator, initial_types=inputs, options=options if contract.classes is not None else None)
     return bytes(graph.SerializeToString())
 
 
@@ -232,7 +230,9 @@ def _timed(engines: Mapping[str, Engine], contract: Contract, training: Table) -
     return {
         name: {str(n_rows): seconds for n_rows, seconds in zip(N_ROWS, by_rows, strict=True)}
         for name, by_rows in zip(
-            engines, zip(*(_seconds(engines, contract, training, n_rows) for n_rows in N_ROWS), strict=True), strict=True
+            engines,
+            zip(*(_seconds(engines, contract, training, n_rows) for n_rows in N_ROWS), strict=True),
+            strict=True,
         )
     }
 
@@ -243,7 +243,10 @@ def _seconds(engines: Mapping[str, Engine], contract: Contract, training: Table,
     with np.errstate(all="ignore"):
         calls = [_calls(engine, columns, outputs) for engine in engines.values()]
         rounds = [
-            [_seconds_a_call(engine, columns, outputs, n_calls) for engine, n_calls in zip(engines.values(), calls, strict=True)]
+            [
+                _seconds_a_call(engine, columns, outputs, n_calls)
+                for engine, n_calls in zip(engines.values(), calls, strict=True)
+            ]
             for _ in range(ROUNDS)
         ]
     return [float(f"{statistics.median(seconds):.3g}") for seconds in zip(*rounds, strict=True)]
@@ -273,7 +276,9 @@ def _chosen(choice: str, entries: Mapping[str, Mapping[str, Any]], seconds: Mapp
             reason = entries.get(choice, {}).get("refused", "This model has no such form.")
             raise BakeError(f"The engine {choice} cannot serve this model: {reason}")
         return choice
-    able = [name for name in NAMES if entries.get(name, {}).get("exact", False) or (name in seconds and choice != EXACT)]
+    able = [
+        name for name in NAMES if entries.get(name, {}).get("exact", False) or (name in seconds and choice != EXACT)
+    ]
     serving = able[0]
     for name in able[1:]:
         ratios = [seconds[name][n_rows] / seconds[serving][n_rows] for n_rows in seconds[name]]
@@ -283,7 +288,5 @@ def _chosen(choice: str, entries: Mapping[str, Mapping[str, Any]], seconds: Mapp
 
 
 def _batching_pays(engine: Engine, contract: Contract, training: Table) -> bool:
-    one, many = (
-        _seconds({"": engine}, contract, training, n_rows)[0] for n_rows in (1, BATCH_ROWS)
-    )
+    one, many = (_seconds({"": engine}, contract, training, n_rows)[0] for n_rows in (1, BATCH_ROWS))
     return one > BATCHING_SECONDS and many < BATCH_COST * one
