@@ -155,10 +155,9 @@ def _histogram_boosting(estimator: Any) -> dict[str, Any]:
     base = np.ravel(estimator._baseline_prediction)
     if base.dtype != np.float64:
         raise UnsupportedError(f"The start of gradient boosting is of {base.dtype}, not of float64.")
-    known = _known_categories(estimator)
     originals = _original_features(estimator)
     members = [member for iteration in estimator._predictors for member in iteration]
-    trees = [_of_features(_histogram_tree(member, known), originals) for member in members]
+    trees = [_of_features(_histogram_tree(member), originals) for member in members]
     model = _model(trees, base + 0.0, estimator.n_features_in_, refused=0) | {"by_column": True}
     if np.any(estimator.is_categorical_):
         model |= _encoding(estimator)
@@ -253,15 +252,14 @@ def _of_classes(compiled: Tree, member: Any, estimator: Any) -> Tree:
     return compiled
 
 
-def _histogram_tree(member: Any, known: NDArray[np.uint32]) -> Tree:
-    """Return one of the trees of histogram gradient boosting; known has a row of known categories for each feature."""
+def _histogram_tree(member: Any) -> Tree:
+    """Return one of the trees of histogram gradient boosting.
+
+    It sees the codes of known categories only: what encodes them makes all others missing.
+    """
     nodes = member.nodes
     leaf = nodes["is_leaf"] == 1
     categorical = (nodes["is_categorical"] == 1) & ~leaf
-    lefts = member.raw_left_cat_bitsets.copy()
-    # A category that is not known goes where a missing value goes.
-    for node in np.flatnonzero(categorical & (nodes["missing_go_to_left"] == 1)):
-        lefts[nodes["bitset_idx"][node]] |= ~known[nodes["feature_idx"][node]]
     return Tree(
         left=np.where(leaf, -1, nodes["left"].astype(np.int64)),
         right=nodes["right"].astype(np.int64),
@@ -270,15 +268,8 @@ def _histogram_tree(member: Any, known: NDArray[np.uint32]) -> Tree:
         missing_goes_right=nodes["missing_go_to_left"] == 0,
         values=nodes["value"].astype(np.float64).reshape(-1, 1),
         categories=np.where(categorical, nodes["bitset_idx"].astype(np.int64), -1),
-        lefts=lefts,
+        lefts=member.raw_left_cat_bitsets,
     )
-
-
-def _known_categories(estimator: Any) -> NDArray[np.uint32]:
-    """Return the known categories of each feature, as bits, of shape (n_features, 8)."""
-    bitsets, rows = estimator._bin_mapper.make_known_categories_bitsets()
-    known: NDArray[np.uint32] = bitsets[rows] if len(bitsets) else np.zeros((len(rows), 8), dtype=np.uint32)
-    return known
 
 
 def _original_features(estimator: Any) -> NDArray[np.int64]:

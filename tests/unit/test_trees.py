@@ -118,7 +118,7 @@ def awkward_rows(
     halfway = [(single.astype(np.float64) + neighbour) / 2 for neighbour in neighbours]
     beside = [np.nextafter(numbers, side) for numbers in (exact, *halfway) for side in (-np.inf, np.inf)]
     pool = np.concatenate([exact, single, *neighbours, *halfway, *beside, SPECIAL, BEYOND_FLOAT32 if beyond else ()])
-    pool = pool[np.isfinite(pool) | beyond]  # the threshold between missing and not is infinite
+    pool = pool[(np.abs(pool) < BEYOND_FLOAT32[0]) | beyond]  # a threshold between missing and not is infinite
     n_rows = 70
     rows = X[random.integers(len(X), size=n_rows)].copy()
     awkward = random.random(rows.shape) < 0.6
@@ -307,7 +307,7 @@ def test_isolation_forests(
     labels=LABELS,
     seed=SEEDS,
     classifier=st.booleans(),
-    max_samples=st.sampled_from([0.1, 1.0]),
+    max_samples=st.sampled_from([4, 1.0]),
     bootstrap_features=st.booleans(),
 )
 def test_bagged_trees(
@@ -315,7 +315,7 @@ def test_bagged_trees(
     labels: list[Any],
     seed: int,
     classifier: bool,
-    max_samples: float,
+    max_samples: Any,
     bootstrap_features: bool,
 ) -> None:
     """A member sees some of the features, and perhaps not every class."""
@@ -453,6 +453,19 @@ def test_large_margins(n_columns: int) -> None:
     estimator = ensemble.GradientBoostingClassifier(n_estimators=2, learning_rate=1e6, init="zero").fit(X, labels)
     assert np.abs(estimator.decision_function(X)).max() > 1e5
     assert_same(estimator, X)
+
+
+def test_a_margin_of_zero() -> None:
+    """Between two classes, gradient boosting says the second one, and histogram gradient boosting the first."""
+    X, y = np.zeros((40, 1)), np.repeat(["first", "second"], 20)
+    for estimator, expected in (
+        (ensemble.GradientBoostingClassifier(n_estimators=1, init="zero"), "second"),
+        (ensemble.HistGradientBoostingClassifier(max_iter=1), "first"),
+    ):
+        estimator.fit(X, y)
+        assert estimator.decision_function(X[:1]) == 0
+        assert estimator.predict(X[:1]) == expected
+        assert_same(estimator, X)
 
 
 def test_many_threads_get_their_own_answers() -> None:
