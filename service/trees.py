@@ -21,10 +21,22 @@ from service.artifact import ArtifactError
 Floats = NDArray[np.float64]
 Answer = Callable[[Floats], NDArray[Any]]  # of the sums of n_samples rows
 
-# The functions of training/trees.c. Their names tell the layout of NODE and _Model: another layout takes another number.
+# The functions of training/trees.c. Their names stand for the layout of NODE and _Model: change one, change the other.
 EVALUATE, ENCODE = "evaluate_trees_1", "encode_categories_1"
 
 NODE = np.dtype([("threshold", "<f8"), ("left", "<u4"), ("feature", "<u2"), ("flags", "<u2")])
+
+_ARRAYS: dict[str, Any] = {
+    "nodes": NODE,
+    "values": "f8",
+    "roots": "u4",
+    "depths": "u4",
+    "categories": "u4",
+    "base": "f8",
+    "encoded_features": "u4",
+    "encoded_ends": "u4",
+    "encoded_values": "f8",
+}
 
 # Copying so many bytes takes less time than asking NumPy for the address of an array.
 COPIED_BYTES = 16_384
@@ -33,11 +45,13 @@ COPIED_BYTES = 16_384
 class _Model(ctypes.Structure):
     """The struct model of training/trees.c; its arrays are those of a compiled ensemble, of the same names."""
 
+    arrays: tuple[NDArray[Any], ...]  # kept alive for the addresses
+
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("nodes", "values", "roots", "depths", "categories", "base")),
+        *((name, ctypes.c_void_p) for name in _ARRAYS),
         *((name, ctypes.c_double) for name in ("divisor", "too_large")),
         *((name, ctypes.c_int64) for name in ("n_trees", "n_features", "n_columns", "width")),
-        *((name, ctypes.c_int64) for name in ("by_column", "refused", "categorical")),
+        *((name, ctypes.c_int64) for name in ("by_column", "refused", "n_sets", "n_encoded")),
     )
 
 
@@ -73,7 +87,7 @@ def load_library(content: bytes) -> ctypes.CDLL:
             "or bake the model again with this one."
         ) from error
     evaluate.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
-    encode.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3, *[ctypes.c_void_p] * 3]
+    encode.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
     evaluate.restype = encode.restype = ctypes.c_int64
     return library
 
@@ -105,8 +119,8 @@ def trees_function(
 def _sums_function(model: Mapping[str, Any], library: ctypes.CDLL) -> Callable[[Floats], Floats]:
     """Return the function that sums up each row's leaves, of shape (n_samples, n_columns)."""
     structure = _structure(model)
-    evaluate, reference = getattr(library, EVALUATE), ctypes.byref(structure)
-    encoded = _encoding_function(model, library) if "encoded_features" in model else None
+    evaluate, encode, reference = getattr(library, EVALUATE), getattr(library, ENCODE), ctypes.byref(structure)
+    has_categories = structure.n_encoded > 0
     n_features, n_columns, by_column = model["n_features"], len(model["base"]), model["by_column"]
 
     def sums(X: Floats) -> Floats:
@@ -115,8 +129,10 @@ def _sums_function(model: Mapping[str, Any], library: ctypes.CDLL) -> Callable[[
             raise ValueError(f"X has {X.shape[1]} features, the estimator expects {n_features}.")
         summed = np.empty((n_samples, n_columns))
         if n_samples:
-            if encoded is not None:
-                X = encoded(X)
+            if has_categories:
+                X = X.copy()
+                if encode(reference, _writable(X), n_samples):
+                    raise ValueError("X contains infinity in a categorical feature, which the estimator refuses.")
             values = X.tobytes() if X.nbytes <= COPIED_BYTES else X.ctypes.data
             if evaluate(reference, values, n_samples, _writable(summed)):
                 raise ValueError("X contains NaN, infinity or a value too large for float32, which these trees refuse.")
@@ -128,49 +144,23 @@ def _sums_function(model: Mapping[str, Any], library: ctypes.CDLL) -> Callable[[
 
 def _structure(model: Mapping[str, Any]) -> _Model:
     """Return what the evaluator reads; it keeps the arrays alive."""
-    arrays = {
-        name: np.ascontiguousarray(model[name], dtype=dtype)
-        for name, dtype in (
-            ("nodes", NODE),
-            ("values", "f8"),
-            ("roots", "u4"),
-            ("depths", "u4"),
-            ("categories", "u4"),
-            ("base", "f8"),
-        )
-    }
+    arrays = {name: np.ascontiguousarray(model[name], dtype=dtype) for name, dtype in _ARRAYS.items()}
     structure = _Model(
         **{name: array.ctypes.data for name, array in arrays.items()},
         **{name: model[name] for name in ("divisor", "too_large", "n_features", "by_column", "refused")},
         n_trees=len(arrays["roots"]),
         n_columns=len(arrays["base"]),
         width=arrays["values"].shape[1],
-        categorical=len(arrays["categories"]) > 0,
+        n_sets=len(arrays["categories"]),
+        n_encoded=len(arrays["encoded_features"]),
     )
-    structure.arrays = arrays
+    structure.arrays = tuple(arrays.values())
     return structure
-
-
-def _encoding_function(model: Mapping[str, Any], library: ctypes.CDLL) -> Callable[[Floats], Floats]:
-    """Return the function that copies a matrix, with the code of its category in each cell of a categorical feature."""
-    encode = getattr(library, ENCODE)
-    features = np.ascontiguousarray(model["encoded_features"], dtype="u4")
-    ends = np.ascontiguousarray(model["encoded_ends"], dtype="u4")
-    values = np.ascontiguousarray(model["encoded_values"], dtype="f8")
-    addresses = [array.ctypes.data for array in (features, ends, values)]
-
-    def encoded(X: Floats) -> Floats:
-        codes = X.copy()
-        if encode(_writable(codes), *codes.shape, len(features), *addresses):
-            raise ValueError("X contains infinity in a categorical feature, which the estimator refuses.")
-        return codes
-
-    return encoded
 
 
 def _writable(array: Floats) -> Any:
     """Return the address of an array's values, in a third of the time that array.ctypes takes."""
-    return ctypes.byref(ctypes.c_char.from_buffer(array))
+    return ctypes.byref(ctypes.c_char.from_buffer(array.data))
 
 
 def _values(model: Mapping[str, Any]) -> dict[str, Answer]:

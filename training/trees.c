@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #define LANES 8
+#define LEVELS 16 /* steps between two looks whether all lanes have come to a leaf */
 #define BLOCK 64 /* rows that go through all trees before the next ones do: they and their sums stay in the cache */
 
 enum { HAS_MISSING = 1, HAS_TOO_LARGE = 2 };          /* what scan finds in a matrix */
@@ -29,6 +30,9 @@ struct model {
     const uint32_t *depths;    /* (n_trees): steps from the root to the deepest leaf */
     const uint32_t *categories; /* (n_sets, 8): bit c is set if the category with code c goes left */
     const double *base;        /* (n_columns): what the sums start from */
+    const uint32_t *encoded_features; /* (n_encoded): the features that hold categories */
+    const uint32_t *encoded_ends;     /* (n_encoded): where the categories of each one end in encoded_values */
+    const double *encoded_values;     /* the categories, ascending for each feature: their places are their codes */
     double divisor;            /* what the sums are divided by */
     double too_large;          /* magnitudes from here on are infinite in float32 */
     int64_t n_trees;
@@ -37,7 +41,8 @@ struct model {
     int64_t width;      /* sums that one tree adds to */
     int64_t by_column;  /* whether sums lie column by column, as in Fortran */
     int64_t refused;    /* findings of scan that the estimator refuses */
-    int64_t categorical; /* whether there are categorical nodes */
+    int64_t n_sets;     /* of categories; none if no node is categorical */
+    int64_t n_encoded;
 };
 
 static int64_t scan(const double *x, int64_t n, double too_large) {
@@ -64,9 +69,15 @@ static inline __attribute__((always_inline)) uint32_t step(const struct model *m
 
 static inline __attribute__((always_inline)) void walk(const struct model *m, uint32_t at[LANES],
                                                         const double *rows[LANES], uint32_t depth, int simple) {
-    for (uint32_t level = 0; level < depth; level++)
-#pragma clang loop unroll(full)
-        for (int lane = 0; lane < LANES; lane++) at[lane] = step(m, at[lane], rows[lane], simple);
+    while (depth) {
+        uint32_t levels = depth < LEVELS ? depth : LEVELS;
+        for (uint32_t level = 0; level < levels; level++)
+            for (int lane = 0; lane < LANES; lane++) at[lane] = step(m, at[lane], rows[lane], simple);
+        depth -= levels;
+        uint32_t inner = 0;
+        for (int lane = 0; depth && lane < LANES; lane++) inner |= m->nodes[at[lane]].left ^ at[lane];
+        if (!inner) return;
+    }
 }
 
 static inline __attribute__((always_inline)) void add(const struct model *m, uint32_t leaf, double *sums,
@@ -138,7 +149,7 @@ __attribute__((visibility("default"))) int64_t evaluate_trees_1(const struct mod
     for (int64_t row = 0; row < n_samples; row++)
         for (int64_t column = 0; column < m->n_columns; column++)
             sums[row * row_stride + column * column_stride] = m->base[column];
-    if (m->categorical || found & HAS_MISSING)
+    if (m->n_sets || found & HAS_MISSING)
         sum_up(m, X, n_samples, sums, row_stride, column_stride, 0);
     else
         sum_up(m, X, n_samples, sums, row_stride, column_stride, 1);
@@ -147,25 +158,26 @@ __attribute__((visibility("default"))) int64_t evaluate_trees_1(const struct mod
 }
 
 /* Puts the code of its category, or NaN if it is none, in each cell of the encoded features of X, (n_samples,
-   n_features). The categories of feature e are the ascending values before ends[e]; their places are their codes.
-   Returns whether one of these cells is infinite. */
-__attribute__((visibility("default"))) int64_t encode_categories_1(double *X, int64_t n_samples, int64_t n_features,
-                                                                    int64_t n_encoded, const uint32_t *features,
-                                                                    const uint32_t *ends, const double *values) {
+   n_features). Returns whether one of these cells is infinite. */
+__attribute__((visibility("default"))) int64_t encode_categories_1(const struct model *m, double *X,
+                                                                    int64_t n_samples) {
     int64_t infinite = 0;
-    for (int64_t row = 0; row < n_samples; row++)
-        for (int64_t e = 0; e < n_encoded; e++) {
-            double *x = X + row * n_features + features[e];
-            uint32_t start = e ? ends[e - 1] : 0, low = start, high = ends[e];
+    for (int64_t row = 0; row < n_samples; row++) {
+        uint32_t start = 0;
+        for (int64_t e = 0; e < m->n_encoded; e++) {
+            double *x = X + row * m->n_features + m->encoded_features[e];
+            uint32_t end = m->encoded_ends[e], low = start, high = end;
             infinite |= __builtin_fabs(*x) == __builtin_inf();
             while (low < high) {
                 uint32_t middle = low + (high - low) / 2;
-                if (values[middle] < *x)
+                if (m->encoded_values[middle] < *x)
                     low = middle + 1;
                 else
                     high = middle;
             }
-            *x = low < ends[e] && values[low] == *x ? (double)(low - start) : __builtin_nan("");
+            *x = low < end && m->encoded_values[low] == *x ? (double)(low - start) : __builtin_nan("");
+            start = end;
         }
+    }
     return infinite;
 }

@@ -129,12 +129,13 @@ def _boosting(estimator: Any) -> dict[str, Any]:
         type(init) in (DummyClassifier, DummyRegressor) and init.strategy in CONSTANT_STRATEGIES
     ):
         raise UnsupportedError("Gradient boosting is compiled only from a constant start: init None or zero.")
-    # The start is the same for every row, which is seen rather than believed.
-    base = estimator._raw_predict_init(np.zeros((9, estimator.n_features_in_), dtype=np.float32))
-    if (base != base[0]).any() or (estimator._raw_predict_init(np.zeros((1, estimator.n_features_in_))) != base[0]).any():
+    # The same start for every row and every number of rows is seen rather than believed.
+    blank = np.zeros((9, estimator.n_features_in_), dtype=np.float32)
+    starts = np.concatenate([estimator._raw_predict_init(rows) for rows in (blank[:1], blank)])
+    if (starts != starts[0]).any():
         raise UnsupportedError("The start of gradient boosting differs from row to row.")
     trees = [_tree(member, scale=estimator.learning_rate) for member in estimator.estimators_.flat]
-    model = _model(trees, base[0], estimator.n_features_in_, HAS_TOO_LARGE | HAS_MISSING)
+    model = _model(trees, starts[0], estimator.n_features_in_, HAS_TOO_LARGE | HAS_MISSING)
     if not hasattr(estimator, "classes_"):
         return model | {"kind": "values", "link": "identity"}
     scale = 2 if estimator.loss == "exponential" else 1
@@ -154,18 +155,20 @@ def _histogram_boosting(estimator: Any) -> dict[str, Any]:
     base = np.ravel(estimator._baseline_prediction)
     if base.dtype != np.float64:
         raise UnsupportedError(f"The start of gradient boosting is of {base.dtype}, not of float64.")
-    known = _known_categories(estimator)
     originals = _original_features(estimator)
     members = [member for iteration in estimator._predictors for member in iteration]
-    trees = [_of_features(_histogram_tree(member, known), originals) for member in members]
-    model = _model(trees, base + 0.0, estimator.n_features_in_, refused=0) | _encoding(estimator)
-    model["by_column"] = True
+    trees = [_of_features(_histogram_tree(member), originals) for member in members]
+    model = _model(trees, base + 0.0, estimator.n_features_in_, refused=0) | {"by_column": True}
+    if np.any(estimator.is_categorical_):
+        model |= _encoding(estimator)
     if hasattr(estimator, "classes_"):
+        if estimator.loss != "log_loss":
+            raise UnsupportedError("Histogram gradient boosting with a loss of its own is not compiled.")
         return model | _boosted_classifier(estimator, zero="first", scale=1)
     links = {"squared_error": "identity", "absolute_error": "identity", "quantile": "identity"}
     links |= {"gamma": "exp", "poisson": "exp"}
     if estimator.loss not in links:
-        raise UnsupportedError(f"The loss {estimator.loss} of histogram gradient boosting is not known.")
+        raise UnsupportedError("Histogram gradient boosting with a loss of its own is not compiled.")
     return model | {"kind": "values", "link": links[estimator.loss]}
 
 
@@ -222,10 +225,10 @@ def _tree(member: Any, scale: float = 1.0) -> Tree:
 
 def as_if_rounded(threshold: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return t for each threshold such that x <= t for float64 x just if np.float32(x) <= threshold."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):  # the greatest float32 is followed by infinity
         below = threshold.astype(np.float32)
-    below = np.where(below > threshold, np.nextafter(below, np.float32(-np.inf)), below)
-    above = np.nextafter(below, np.float32(np.inf))
+        below = np.where(below > threshold, np.nextafter(below, np.float32(-np.inf)), below)
+        above = np.nextafter(below, np.float32(np.inf))
     ends = [np.clip(end.astype(np.float64), -(2.0**128), 2.0**128) for end in (below, above)]
     middle = (ends[0] + ends[1]) / 2
     goes_down = below.view(np.int32) & 1 == 0  # halfway values are rounded to the even neighbour
@@ -249,15 +252,14 @@ def _of_classes(compiled: Tree, member: Any, estimator: Any) -> Tree:
     return compiled
 
 
-def _histogram_tree(member: Any, known: NDArray[np.uint32]) -> Tree:
-    """Return one of the trees of histogram gradient boosting; known has a row of known categories for each feature."""
+def _histogram_tree(member: Any) -> Tree:
+    """Return one of the trees of histogram gradient boosting.
+
+    It sees the codes of known categories only: what encodes them makes all others missing.
+    """
     nodes = member.nodes
     leaf = nodes["is_leaf"] == 1
     categorical = (nodes["is_categorical"] == 1) & ~leaf
-    lefts = member.raw_left_cat_bitsets.copy()
-    # A category that is not known goes where a missing value goes.
-    for node in np.flatnonzero(categorical & (nodes["missing_go_to_left"] == 1)):
-        lefts[nodes["bitset_idx"][node]] |= ~known[nodes["feature_idx"][node]]
     return Tree(
         left=np.where(leaf, -1, nodes["left"].astype(np.int64)),
         right=nodes["right"].astype(np.int64),
@@ -266,16 +268,8 @@ def _histogram_tree(member: Any, known: NDArray[np.uint32]) -> Tree:
         missing_goes_right=nodes["missing_go_to_left"] == 0,
         values=nodes["value"].astype(np.float64).reshape(-1, 1),
         categories=np.where(categorical, nodes["bitset_idx"].astype(np.int64), -1),
-        lefts=lefts,
+        lefts=member.raw_left_cat_bitsets,
     )
-
-
-def _known_categories(estimator: Any) -> NDArray[np.uint32]:
-    """Return the known categories of each feature, as bits, of shape (n_features, 8)."""
-    bitsets, rows = estimator._bin_mapper.make_known_categories_bitsets()
-    if not len(bitsets):
-        return np.zeros((len(rows), 8), dtype=np.uint32)
-    return bitsets[rows]
 
 
 def _original_features(estimator: Any) -> NDArray[np.int64]:
@@ -288,8 +282,6 @@ def _original_features(estimator: Any) -> NDArray[np.int64]:
 
 def _encoding(estimator: Any) -> dict[str, Any]:
     """Return which features hold categories, and their values, ascending: their places are the codes the trees know."""
-    if estimator._preprocessor is None or not np.any(estimator.is_categorical_):
-        return {}
     encoder = estimator._preprocessor.named_transformers_["encoder"]
     categories = [_numbers(values) for values in encoder.categories_]
     return {
@@ -352,6 +344,9 @@ def _model(trees: Sequence[Tree], base: NDArray[np.float64], n_features: int, re
         "depths": np.array(depths, dtype=np.uint32),
         "categories": np.concatenate(lefts),
         "base": np.array(base, dtype=np.float64),
+        "encoded_features": np.zeros(0, dtype=np.uint32),
+        "encoded_ends": np.zeros(0, dtype=np.uint32),
+        "encoded_values": np.zeros(0),
         "divisor": 1.0,
         "too_large": TOO_LARGE,
         "n_features": int(n_features),
@@ -415,21 +410,20 @@ def compile_library() -> dict[str, bytes]:
 
 
 def _compiled(processor: str) -> bytes:
-    with tempfile.TemporaryDirectory() as directory:
-        command = [sys.executable, "-m", "ziglang", "cc", *_options(processor), "-o", "trees.so", "trees.c"]
-        (Path(directory) / "trees.c").write_bytes(SOURCE.read_bytes())
-        caches = {"ZIG_GLOBAL_CACHE_DIR": directory, "ZIG_LOCAL_CACHE_DIR": directory}
-        try:
-            subprocess.run(command, cwd=directory, env=os.environ | caches, check=True, capture_output=True, text=True)  # noqa: S603 - our own command
-            return (Path(directory) / "trees.so").read_bytes()
-        except subprocess.CalledProcessError as error:
-            raise UnsupportedError(
-                f"The evaluator of trees cannot be compiled with the package ziglang: {one_line(Exception(error.stderr))}"
-            ) from error
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        (directory / SOURCE.name).write_bytes(SOURCE.read_bytes())  # no path of this machine in what is compiled
+        command = [sys.executable, "-m", "ziglang", "cc", *_options(processor), "-o", "trees.so", SOURCE.name]
+        caches = {"ZIG_GLOBAL_CACHE_DIR": name, "ZIG_LOCAL_CACHE_DIR": name}
+        run = subprocess.run(command, cwd=name, env=os.environ | caches, capture_output=True, text=True)  # noqa: S603
+        if run.returncode:
+            reason = one_line(Exception(run.stderr))
+            raise UnsupportedError(f"The package ziglang, a C compiler, is missing or fails: {reason}")
+        return (directory / "trees.so").read_bytes()
 
 
 def _options(processor: str) -> Iterable[str]:
-    """Return the compiler's options for a library that needs nothing of the system."""
-    yield from ("-target", f"{processor}-linux-musl", "-std=c11", "-O3", "-shared", "-fPIC")
-    yield from ("-ffreestanding", "-nostdlib", "-fvisibility=hidden", "-s", "-Wl,--build-id=none")
-    yield from ("-ffp-contract=off", "-Wall", "-Wextra", "-Werror")
+    """Return the compiler's options for a library that needs nothing of the system it is loaded on."""
+    yield from ("-target", f"{processor}-linux-musl", "-std=c11", "-O3", "-Wall", "-Wextra", "-Werror")
+    yield from ("-shared", "-fPIC", "-ffreestanding", "-nostdlib", "-fvisibility=hidden", "-s", "-Wl,--build-id=none")
+    yield "-ffp-contract=off"  # a product and a sum in one step round once, and scikit-learn rounds twice
