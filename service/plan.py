@@ -128,7 +128,11 @@ def _function(step: Mapping[str, Any]) -> Step:
 
 def _clip(step: Mapping[str, Any]) -> Step:
     low, high = step["low"], step["high"]
-    return lambda X: np.clip(_no_infinity(X), low, high)
+    return lambda X: np.clip(X, low, high)
+
+
+def _no_infinity(_step: Mapping[str, Any]) -> Step:
+    return _without_infinity
 
 
 def _threshold(step: Mapping[str, Any]) -> Step:
@@ -155,7 +159,7 @@ def _normalize(step: Mapping[str, Any]) -> Step:
 
 def _products(step: Mapping[str, Any]) -> Step:
     """Make polynomial features: each is one input times a feature that was made before, and so has its rounding."""
-    bias, levels, width = step["bias"], step["levels"], step["width"]
+    bias, levels, width, kept = step["bias"], step["levels"], step["width"], step["kept"]
 
     def multiply(X: Floats) -> Floats:
         made = np.empty((len(X), width))
@@ -165,7 +169,7 @@ def _products(step: Mapping[str, Any]) -> Step:
         made[:, start : start + X.shape[1]] = X
         for begin, end, heads, tails in levels:
             made[:, begin:end] = X[:, heads] * made[:, tails]
-        return made
+        return made if kept is None else made.take(kept, axis=1)
 
     return multiply
 
@@ -198,7 +202,10 @@ def _fill_numbers(step: Mapping[str, Any]) -> Step:
         filled = np.where(gaps, fill, X)
         if kept is not None:
             filled = filled[:, kept]
-        return filled if indicators is None else np.concatenate([filled, gaps[:, indicators]], axis=1)
+        if indicators is None:
+            return filled
+        added = gaps if len(indicators) == gaps.shape[1] else gaps[:, indicators]  # two memory layouts
+        return np.concatenate([filled, added], axis=1)
 
     return fill_gaps
 
@@ -313,13 +320,14 @@ def _finite(X: Floats) -> Floats:
     Raises:
         ValueError: If it holds NaN or infinity.
     """
-    if not np.isfinite(X).all():
+    if not isfinite(np.vdot(X, X)) and not np.isfinite(X).all():
         raise ValueError("A number is missing or too large for the model.")
     return X
 
 
-def _no_infinity(X: Floats) -> Floats:
-    if np.isinf(X).any():
+def _without_infinity(X: Floats) -> Floats:
+    """Return the matrix; what overflowed before must not be clipped to a number that looks right, or left out."""
+    if not isfinite(np.vdot(X, X)) and np.isinf(X).any():
         raise ValueError("A number is too large for the model.")
     return X
 
@@ -354,6 +362,7 @@ STEPS: Mapping[str, Callable[[Mapping[str, Any]], Step]] = {
     "arithmetic": _arithmetic,
     "function": _function,
     "clip": _clip,
+    "no_infinity": _no_infinity,
     "threshold": _threshold,
     "normalize": _normalize,
     "products": _products,

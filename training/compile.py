@@ -73,7 +73,9 @@ def _estimator(estimator: Any, flow: Flow, outputs: tuple[str, ...]) -> tuple[li
         steps, flow = _chain([step for _, step in estimator.steps[:-1]], flow)
         more, model = _estimator(estimator.steps[-1][1], flow, outputs)
         return [*steps, *more], model
-    if outputs == ("transform",):
+    if PREDICT not in outputs:
+        if outputs != ("transform",):
+            raise UnsupportedError(f"{outputs[-1]} of {kind} has no direct form.")
         steps, flow = _step(estimator, flow)
         numbers, flow = _numbers(flow)
         return [*steps, *numbers], {"model": "transform"}
@@ -136,7 +138,7 @@ def _trees(estimator: Any, flow: Flow) -> tuple[list[Plan], Plan]:
         # Gradient boosting codes categories by itself: a step before it does that for text.
         steps, flow = _columns(estimator._preprocessor, flow)
         estimator = copy(estimator)
-        estimator._preprocessor = None
+        estimator._preprocessor = estimator.is_categorical_ = None
     numbers, _ = _numbers(flow)
     return [*steps, *numbers], {"model": "trees", "trees": compile_trees(estimator)}
 
@@ -176,7 +178,8 @@ def _step(transformer: Any, flow: Flow) -> Compiled:
         return OF_ANY_COLUMNS[kind](transformer, flow)
     numbers, flow = _numbers(flow)
     if hasattr(transformer, "get_support"):
-        steps, flow = _take(np.flatnonzero(transformer.get_support()).tolist(), flow)
+        taken, flow = _take(np.flatnonzero(transformer.get_support()).tolist(), flow)
+        steps = [{"step": "no_infinity"}, *taken]
     elif kind in OF_NUMBERS:
         steps, flow = OF_NUMBERS[kind](transformer, flow)
     else:
@@ -284,14 +287,18 @@ def _robust_scaler(scaler: Any, flow: Flow) -> Compiled:
 
 
 def _max_abs_scaler(scaler: Any, flow: Flow) -> Compiled:
-    clip = [{"step": "clip", "low": -1.0, "high": 1.0}] if getattr(scaler, "clip", False) else []
-    return [*_scaled([["divide", scaler.scale_]], flow), *clip], flow
+    steps = _scaled([["divide", scaler.scale_]], flow)
+    return (_clipped(steps, -1.0, 1.0) if getattr(scaler, "clip", False) else steps), flow
 
 
 def _min_max_scaler(scaler: Any, flow: Flow) -> Compiled:
     low, high = map(float, scaler.feature_range)
-    clip = [{"step": "clip", "low": low, "high": high}] if scaler.clip else []
-    return [_arithmetic([["multiply", scaler.scale_], ["add", scaler.min_]]), *clip], flow
+    steps = [_arithmetic([["multiply", scaler.scale_], ["add", scaler.min_]])]
+    return (_clipped(steps, low, high) if scaler.clip else steps), flow
+
+
+def _clipped(steps: list[Plan], low: float, high: float) -> list[Plan]:
+    return [{"step": "no_infinity"}, *steps, {"step": "clip", "low": low, "high": high}]
 
 
 def _normalizer(normalizer: Any, flow: Flow) -> Compiled:
@@ -335,10 +342,12 @@ def _polynomial(features: Any, flow: Flow) -> Compiled:
     width = bias + len(places)
     if features._max_degree < 1:
         raise UnsupportedError("Polynomial features of degree 0 have no direct form.")
-    step = {"step": "products", "bias": bool(bias), "levels": levels, "width": width}
     kept = [*range(bias), *(place for factors, place in places.items() if len(factors) >= features._min_degree)]
-    more, flow = _take(kept, Flow(("number",) * width, True))
-    return [step, *more], flow
+    step = {
+        "step": "products", "bias": bool(bias), "levels": levels, "width": width,
+        "kept": None if len(kept) == width else np.array(kept, np.intp),
+    }  # fmt: skip
+    return [step], Flow(("number",) * len(kept), True)
 
 
 def _pca(pca: Any, flow: Flow) -> Compiled:
