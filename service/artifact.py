@@ -20,7 +20,7 @@ from typing import Any
 
 from service.contract import Contract
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 MODEL = "model.joblib"
 GOLDEN = "golden.jsonl"
@@ -54,6 +54,12 @@ class Artifact:
     def version(self) -> str:
         """The model version: the tag it was baked with, else the digest's first digits."""
         return str(self.manifest["version"])
+
+    @property
+    def engine(self) -> Mapping[str, Any]:
+        """What the manifest says of the engine that serves: name, whether it is exact, bound."""
+        name = self.manifest["engine"]
+        return next(engine for engine in self.manifest["engines"] if engine["name"] == name)
 
     @property
     def digest(self) -> str:
@@ -152,11 +158,13 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 def _sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the manifest with its digest, and with the digest's first digits as version where it has none.
 
-    The digest covers the version that the user gave; one that repeats the digest cannot be part of it.
+    The digest covers the version that the user gave; one that repeats the digest cannot be part of it. Nor are timings:
+    they tell about the machine of the bake, and the same model is to have the same digest.
     """
     derived = manifest["version"] == manifest.get("digest", "")[:SHORT_DIGEST_LENGTH]
     version = "" if derived else manifest["version"]
-    digest = sha256(canonical_json({**manifest, "digest": "", "version": version}))
+    covered = {name: value for name, value in manifest.items() if name != "timings"}
+    digest = sha256(canonical_json({**covered, "digest": "", "version": version}))
     return {**manifest, "digest": digest, "version": version or digest[:SHORT_DIGEST_LENGTH]}
 
 

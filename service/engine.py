@@ -1,7 +1,8 @@
 """Engines: what gives a model's answers for the columns of a request.
 
-An engine is a function from columns and names of outputs to arrays. The one here is scikit-learn itself, the estimator
-as it was fitted; the manifest names the one that serves.
+An engine is a function from columns and names of outputs to arrays. The manifest names the one that serves: scikit-learn
+itself, the estimator as it was fitted, or a compiled form of it that the bake found to give its answers. Each is made of
+files of the artifact by one function here, which the bake uses as well, so that what was compared is what serves.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service import plan, trees
 from service.artifact import Artifact
 from service.contract import Contract, Feature
 from service.schema import Columns
@@ -20,8 +22,19 @@ if TYPE_CHECKING:
     Instances = NDArray[Any] | pd.DataFrame
 
 Engine = Callable[[Columns, Sequence[str]], dict[str, NDArray[Any]]]
+Read = Callable[[str], bytes]  # from the name of one of the artifact's files to its content
 
 SCIKIT_LEARN = "scikit-learn"
+NUMPY = "numpy"
+COMPILED_TREES = "compiled-trees"
+ONNXRUNTIME = "onnxruntime"
+TREELITE = "treelite"
+
+FOLDER = "engine/"
+PLAN = f"{FOLDER}plan.npz"
+ONNX = f"{FOLDER}model.onnx"
+TREELITE_MODEL = f"{FOLDER}model.treelite"
+TREELITE_DTYPE = f"{FOLDER}treelite.dtype"
 
 
 def load_engine(artifact: Artifact) -> Engine:
@@ -30,7 +43,28 @@ def load_engine(artifact: Artifact) -> Engine:
     Raises:
         ArtifactError: If its files do not match the manifest, or cannot be loaded.
     """
-    return scikit_learn_engine(artifact.load_estimator(), artifact.contract)
+    name = artifact.manifest["engine"]
+    if name == SCIKIT_LEARN:
+        return scikit_learn_engine(artifact.load_estimator(), artifact.contract)
+    return compiled_engine(name, artifact.read, artifact.contract)
+
+
+def compiled_engine(name: str, read: Read, contract: Contract) -> Engine:
+    """Return an engine that needs no estimator, made of its files."""
+    if name in (NUMPY, COMPILED_TREES):
+        return direct_engine(read)
+    from service import converted  # only an artifact that asks for them needs the packages
+
+    return converted.ENGINES[name](read, contract)
+
+
+def direct_engine(read: Read) -> Engine:
+    """Return the engine that follows a plan; its trees are evaluated by a library of the artifact's."""
+
+    def of_trees(model: Any) -> plan.Answers:
+        return trees.trees_function(model, trees.load_library(read(FOLDER + trees.library_name())))
+
+    return plan.plan_function(plan.unpack(read(PLAN)), of_trees)
 
 
 def scikit_learn_engine(estimator: Any, contract: Contract) -> Engine:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from service.artifact import GOLDEN, Artifact
 from service.client import PAUSE_SECONDS, ClientError, address_of, request, request_patiently, trusting
 from service.compatibility import differences
-from service.model import Model, first_difference, load_model
+from service.model import Model, first_difference, golden_tolerances, load_model
 
 N_WARM_UP, N_TIMED = 10, 50
 # What says that there is no release to compare with, or one without the path, rather than that something is wrong.
@@ -206,11 +206,12 @@ def _check_identity(artifact: Artifact, url: str, version: str | None, options: 
 
 def _check_golden(artifact: Artifact, url: str, options: dict[str, Any]) -> None:
     identity = {"name": artifact.name, "version": artifact.version}
+    tolerances = golden_tolerances(artifact)
     for number, exchange in enumerate(artifact.golden(), start=1):
         answer = request(f"{url}/predict", json.dumps(exchange["request"]).encode(), **options).json()
         if not isinstance(answer, dict) or answer.get("model") != identity:
             raise RolloutError(f"{url} answers with several models: a rollout is going on; test again after it.")
-        if difference := first_difference(answer, exchange["response"]):
+        if difference := first_difference(answer, exchange["response"], tolerances=tolerances):
             raise RolloutError(f"{url} does not give its golden answers: {GOLDEN} line {number}, {difference}.")
 
 

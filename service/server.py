@@ -25,7 +25,6 @@ from service.app import create_app, create_health_app
 from service.artifact import Artifact, ArtifactError
 from service.config import Settings, SettingsError
 from service.cpu import request_threads
-from service.engine import SCIKIT_LEARN
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics, forget_gauges, share_series
 from service.model import load_model
@@ -149,7 +148,7 @@ class Server(BaseApplication):
             sys.exit(Arbiter.WORKER_BOOT_ERROR)  # the master ends with the same code instead of trying again for ever
         artifact = model.artifact
         seconds = time.perf_counter() - started
-        self.metrics.model_loaded(artifact.name, artifact.version, artifact.digest, SCIKIT_LEARN, seconds)
+        self.metrics.model_loaded(artifact.name, artifact.version, artifact.digest, artifact.engine["name"], seconds)
         app = create_app(self.settings, model, self.metrics, self.lifecycle)
         self.lifecycle.served = artifact
         sys.stderr.write(_welcome(artifact, self.settings))

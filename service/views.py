@@ -11,7 +11,6 @@ from service import __version__, npy
 from service.artifact import Artifact
 from service.body import JSON, read_body
 from service.config import Settings
-from service.engine import SCIKIT_LEARN
 from service.errors import NotReadyError, ProblemError
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
@@ -100,7 +99,11 @@ def add_operations_routes(app: Flask, metrics: Metrics, lifecycle: Lifecycle) ->
         artifact = _served(lifecycle)
         body = {
             "service_version": __version__,
-            "model": {**_identity(artifact), "engine": SCIKIT_LEARN},
+            "model": {
+                **_identity(artifact),
+                "engine": artifact.engine["name"],
+                "exact": artifact.engine["exact"],
+            },
             "source_commit": artifact.manifest["source_commit"],
         }
         return Response(orjson.dumps(body), content_type=JSON)

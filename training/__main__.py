@@ -13,6 +13,7 @@ from service.artifact import ArtifactError, read_manifest, verify
 from training.bake import bake, describe
 from training.documents import image_labels
 from training.errors import BakeError
+from training.race import CHOICES, EXACT, FASTEST
 from training.source import from_fitted_file, from_model_file
 
 EXIT_REFUSED = 1
@@ -49,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     baking.add_argument("--model-version", default="", help="default: the digest's first digits")
     baking.add_argument("--seed", type=int, default=0, help="for splits and unseeded estimators; default 0")
     baking.add_argument("--source-commit", help="default: what git says of the model's file")
+    named = ", ".join(choice for choice in CHOICES if choice not in (FASTEST, EXACT))
+    served = f"{FASTEST} (default), {EXACT} (the fastest of those that give the estimator's bits), or one of {named}"
+    baking.add_argument("--engine", choices=CHOICES, default=FASTEST, metavar="NAME", help=served)
     baking.set_defaults(run=_bake)
     inspecting = commands.add_parser("inspect", help="print an artifact's contract, scores, versions and digest")
     inspecting.add_argument("artifact", type=Path, metavar="DIR")
@@ -74,6 +78,7 @@ def _bake(options: argparse.Namespace) -> int:
         lambda: from_model_file(options.model) if options.fitted is None
         else from_fitted_file(options.fitted, options.sample, options.target, options.name),
         options.output.resolve(), options.model_version, options.seed, options.source_commit, _reporter(),
+        options.engine,
     )  # fmt: skip
     manifest = read_manifest(options.output.resolve())
     sys.stdout.write(describe(manifest, "digest, library versions and golden requests match", MAX_SHOWN_FEATURES))

@@ -25,6 +25,7 @@ from training.errors import BakeError
 from training.estimator_file import dump_estimator, force_single_thread, libraries_of
 from training.evaluate import Evaluation, check_bar, evaluate, fit, score_sample, task_of
 from training.golden import golden_lines
+from training.race import FASTEST, race
 from training.source import Source
 
 Report = Callable[[str], None]
@@ -48,7 +49,13 @@ class Baked:
 
 
 def bake(
-    source: Callable[[], Source], output: Path, version: str, seed: int, commit: str | None, report: Report
+    source: Callable[[], Source],
+    output: Path,
+    version: str,
+    seed: int,
+    commit: str | None,
+    report: Report,
+    engine: str = FASTEST,
 ) -> Baked:
     """Write the artifact of a model; nothing is written unless everything holds.
 
@@ -59,6 +66,7 @@ def bake(
         seed: For splits, and for estimators without a random_state of their own.
         commit: The source commit, or None to ask git.
         report: Is told what is going on.
+        engine: Which engine is to serve, one of training.race.CHOICES.
 
     Raises:
         BakeError: If the model cannot be read, fitted, served or written, or does not clear its bar.
@@ -72,9 +80,8 @@ def bake(
         report("loading")
         model = source()
         estimator, evaluation = _fitted(model, seed, report)
-        report("deriving the contract")
         force_single_thread(estimator)
-        files, manifest = _contents(model, estimator, evaluation, version, seed, commit)
+        files, manifest = _contents(model, estimator, evaluation, version, seed, commit, engine, report)
     report("checking the artifact in a fresh process")
     try:
         digest = artifact.write(output, manifest, files, accept=_check_as_service)
@@ -93,12 +100,22 @@ def _fitted(model: Source, seed: int, report: Report) -> tuple[Any, Evaluation]:
 
 
 def _contents(
-    model: Source, estimator: Any, evaluation: Evaluation, version: str, seed: int, commit: str | None
+    model: Source,
+    estimator: Any,
+    evaluation: Evaluation,
+    version: str,
+    seed: int,
+    commit: str | None,
+    engine: str,
+    report: Report,
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Return the artifact's files and manifest."""
+    report("deriving the contract")
     target_names = list(map(str, model.y.columns)) if isinstance(model.y, pd.DataFrame) else []
     contract, frame, asker = derive_contract(estimator, model.X, model.names, model.features, target_names)
     estimator_bytes, roots = dump_estimator(estimator)
+    report("comparing engines with the estimator, and their speed")
+    raced = race(estimator, contract, frame, engine, seed)
     manifest = {
         "name": model.name,
         "version": version,
@@ -112,7 +129,7 @@ def _contents(
             "bar": dict(model.bar),
             "refitted": not model.fitted,
         },
-        "libraries": libraries_of(roots, contract.container),
+        "libraries": dict(sorted({**libraries_of(roots, contract.container), **raced.libraries}.items())),
         "source_commit": source_commit(model.path) if commit is None else commit,
         "data": {
             "digest": data_digest(frame, model.y),
@@ -122,7 +139,9 @@ def _contents(
         },
         "seed": seed,
         "created": created(),
-        "engines": [{"name": "scikit-learn", "exact": True}],
+        "engine": raced.engine,
+        "engines": raced.table,
+        "batching": raced.batching,
     }
     reference = reference_bins(contract, frame, asker.answers(frame))
     model_sha256 = artifact.sha256(estimator_bytes)
@@ -132,7 +151,10 @@ def _contents(
         "reference.json": artifact.canonical_json(reference),
         "MODEL_CARD.md": model_card(manifest).encode(),
         "bom.cdx.json": artifact.canonical_json(bill_of_materials(manifest, model_sha256)),
+        **raced.files,
     }
+    if not manifest["created"]:  # who sets SOURCE_DATE_EPOCH asks for the same bytes, and no clock gives those
+        manifest["timings"] = raced.timings
     return files, manifest
 
 
@@ -191,6 +213,7 @@ def describe(manifest: dict[str, Any], verdict: str, max_features: int | None = 
         "  outputs    " + ", ".join(output["name"] for output in manifest["contract"]["outputs"]),
         *([f"  classes    {json.dumps(manifest['contract']['classes'])}"] if "classes" in manifest["contract"] else []),
         *_score_lines(manifest["scores"]),
+        *_engine_lines(manifest),
     ]
     return "\n".join(lines) + "\n"
 
@@ -204,6 +227,21 @@ def _feature_line(feature: dict[str, Any]) -> str:
     if feature.get("missing"):
         parts.append("null allowed")
     return ", ".join(parts)
+
+
+def _engine_lines(manifest: dict[str, Any]) -> list[str]:
+    """Return the table of engines; that of times only where the bake measured them."""
+    lines = ["  engines    answers, microseconds of CPU for 1 and 1000 rows"]
+    for engine in manifest["engines"]:
+        name = engine["name"]
+        if "refused" in engine:
+            lines.append(f"    {name}: no, {engine['refused']}")
+            continue
+        answers = "exact" if engine["exact"] else f"within {engine['difference']:.1e}"
+        seconds = manifest.get("timings", {}).get(name, {})
+        times = [f"{seconds[n_rows] * 1e6:.3g}" if n_rows in seconds else "-" for n_rows in ("1", "1000")]
+        lines.append(f"    {name}: {', '.join([answers, *times])}{', serves' if name == manifest['engine'] else ''}")
+    return lines
 
 
 def _score_lines(scores: dict[str, Any]) -> list[str]:
