@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.artifact import GOLDEN, Artifact, ArtifactError, verify
+from service.batch import Batcher
 from service.contract import Contract
-from service.engine import Engine, load_engine
+from service.engine import SCIKIT_LEARN, Engine, load_engine
 from service.errors import Fault, ProblemError, contract_error
 from service.schema import Columns, encode_answer, parse_request
 
@@ -22,6 +24,12 @@ from service.schema import Columns, encode_answer, parse_request
 GOLDEN_RELATIVE_TOLERANCE = 1e-6
 GOLDEN_ABSOLUTE_TOLERANCE = 1e-9
 BOUND_TIMES = 10  # an engine that rounds more did so within its bound on the machine of the bake
+
+# A prediction is quick if it takes less than other requests may have to wait for it.
+QUICK_SECONDS = 0.001
+MOST_QUICK_BYTES = 1024**2
+MANY_ROWS, N_TRIES = 100, 5
+TINY_SECONDS = 1e-6
 
 # An estimator fitted on a frame says this once for each process that gives it a matrix. The bake compared the two.
 warnings.filterwarnings("ignore", message="X does not have valid feature names", category=UserWarning)
@@ -92,7 +100,8 @@ def load_model(directory: Path) -> Model:
         ArtifactError: If a digest, the format, a library version or a golden answer does not fit.
     """
     artifact = verify(directory)
-    model = Model(artifact, load_engine(artifact))
+    engine = load_engine(artifact)
+    model = Model(artifact, Batcher(engine) if artifact.manifest["batching"] else engine)
     replay_golden(model)
     return model
 
@@ -119,6 +128,33 @@ def replay_golden(model: Model) -> int:
                 "bake it again where it is to be served."
             )
     return len(exchanges)
+
+
+def quick_body_bytes(model: Model) -> int:
+    """Return up to how many bytes of a body a prediction takes no longer than QUICK_SECONDS on this machine; 0 for none.
+
+    It is measured with golden rows, of which there are enough for a slope. What an estimator's own code does with other
+    rows is not known, so scikit-learn itself is never quick; nor is it quick to wait for those that are to be merged.
+    """
+    if model.artifact.engine["name"] == SCIKIT_LEARN or model.artifact.manifest["batching"]:
+        return 0
+    rows = model.artifact.golden()[1]["request"]["X"]
+    one, many = (
+        json.dumps({"X": [rows[index % len(rows)] for index in range(n_rows)]}).encode() for n_rows in (1, MANY_ROWS)
+    )
+    seconds_one, seconds_many = (_least_seconds(model, body) for body in (one, many))
+    seconds_a_byte = max(seconds_many - seconds_one, TINY_SECONDS) / (len(many) - len(one))
+    return max(0, min(int(len(one) + (QUICK_SECONDS - seconds_one) / seconds_a_byte), MOST_QUICK_BYTES))
+
+
+def _least_seconds(model: Model, body: bytes) -> float:
+    """Return the CPU time of a prediction that nothing disturbs."""
+    seconds = []
+    for _ in range(N_TRIES):
+        started = time.thread_time()
+        model.answer(body, MANY_ROWS)
+        seconds.append(time.thread_time() - started)
+    return min(seconds)
 
 
 def golden_tolerances(artifact: Artifact) -> dict[str, float]:

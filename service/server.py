@@ -27,8 +27,9 @@ from service.config import Settings, SettingsError
 from service.cpu import request_threads
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics, forget_gauges, share_series
-from service.model import load_model
+from service.model import load_model, quick_body_bytes
 from service.tls import Certificate
+from service.views import PREDICT
 from service.worker import Worker
 
 MEMORY_DIRECTORY = Path("/dev/shm")  # noqa: S108 - heartbeats on a disk can block; this one is memory
@@ -149,6 +150,7 @@ class Server(BaseApplication):
         artifact = model.artifact
         seconds = time.perf_counter() - started
         self.metrics.model_loaded(artifact.name, artifact.version, artifact.digest, artifact.engine["name"], seconds)
+        self.quick_body_bytes = quick_body_bytes(model)
         app = create_app(self.settings, model, self.metrics, self.lifecycle)
         self.lifecycle.served = artifact
         sys.stderr.write(_welcome(artifact, self.settings))
@@ -156,7 +158,7 @@ class Server(BaseApplication):
 
     def answers_at_once(self, method: str, path: str, n_body_bytes: int) -> bool:
         """Return whether a request is so quick that handing it to another thread would take longer."""
-        return n_body_bytes <= self.quick_body_bytes and path == "/predict" and method == "POST"
+        return n_body_bytes <= self.quick_body_bytes and path == PREDICT and method == "POST"
 
     def pre_request(self, _worker: Worker, request: Any) -> None:
         """Close connections while draining; an application cannot, Gunicorn strips its Connection header."""
