@@ -103,7 +103,8 @@ def _parse_matrix(body: bytes, contract: Contract, max_rows: int) -> PredictRequ
     except (ValueError, TypeError, RuntimeError, ContractError):
         return None
     n_lists = n_samples + (2 if isinstance(wanted, simdjson.Array) else 1)
-    if body.count(b"[") != n_lists or not _are_usual(values):
+    n_brackets = np.count_nonzero(np.frombuffer(body, dtype=np.uint8) == ord("["))  # quicker than bytes.count
+    if n_brackets != n_lists or not _are_usual(values):
         return None
     return PredictRequest(values.reshape(n_samples, n_features), outputs, n_samples)
 
