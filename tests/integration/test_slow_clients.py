@@ -289,6 +289,18 @@ def test_a_body_that_is_cut_off_is_refused_even_if_it_looks_whole(server: Runnin
     assert answer.startswith(b"HTTP/1.1 400")
 
 
+@pytest.mark.parametrize("path", [b"/predict", b"/healthz"])
+@pytest.mark.parametrize(
+    "end", [b"0\r\nContent-Length: 1\r\n\r\n", b"0\r\nX: 1\n\nGET / HTTP/1.1\r\n\r\n", b"0 \r\n\r\n"]
+)
+def test_behind_a_broken_body_nothing_is_answered(server: RunningServer, path: bytes, end: bytes) -> None:
+    """Whether or not somebody read it: what looks like the next request may be a part of it."""
+    head = b"POST %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" % path
+    answer = exchange(server.port, head + b"%x\r\n%s\r\n" % (len(BODY), BODY) + end + WHOLE)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 405"))
+
+
 @pytest.mark.parametrize(
     "head",
     [b"GET / HTTP/1.1\nHost: a\n", b"GET / HTTP/1.1\r\nHost: a\nX: 1", b"GET /" + b"a" * 80_000, b"x: 1\r\n" * 20_000],
