@@ -30,7 +30,7 @@ LINGER_BYTES = 128 * 1024**2  # more than a client sends of a body that is refus
 BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 NO_BODY = io.BytesIO()
-CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;.*)?")
+CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})([ \t]*;.*)?")
 
 
 class Connection:

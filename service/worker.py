@@ -13,15 +13,17 @@ import threading
 import time
 from collections import OrderedDict, deque
 from http import HTTPStatus
-from itertools import chain, takewhile
+from itertools import takewhile
+from operator import itemgetter
 from queue import SimpleQueue
 from typing import Any
 
 from gunicorn.http import errors, wsgi
+from gunicorn.http.body import Body
 from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from service.connection import Connection
+from service.connection import READ_BYTES, Connection
 from service.errors import raw_problem
 from service.logs import log_request, new_request_id
 from service.observe import UNMATCHED
@@ -360,21 +362,26 @@ class Worker(ThreadWorker):
         """Account for what is kept in memory for a client; if it is too much, those that wait longest give way."""
         self._held_bytes += n_bytes - connection.held
         connection.held = n_bytes
-        while n_bytes and self._held_bytes > self._max_held_bytes:
-            if self.answers:
-                self._drop(next(iter(self.answers)))
-                continue
-            slow = next((other for other in chain(self.bodies, self.heads) if other.held), None)
-            if slow is None:
-                return
-            self._shed(slow, "TooManyBytes", close=True)
+        while n_bytes and self._held_bytes > self._max_held_bytes and (slow := self._slowest()):
+            if slow.waiting is self.answers:
+                self._drop(slow)
+            else:
+                self._shed(slow, "TooManyBytes", close=True)
+
+    def _slowest(self) -> Connection | None:
+        """Return the one that has waited longest for its client, of those for which something is kept in memory."""
+        firsts = (
+            next(((until - waiting.seconds, other) for other, until in waiting.items() if other.held), None)
+            for waiting in (self.bodies, self.heads, self.answers)
+        )
+        return min(filter(None, firsts), key=itemgetter(0), default=(0, None))[1]
 
     # Answers --------------------------------------------------------------------------------------------------
 
     @property
     def n_busy_threads(self) -> int:
         """How many threads of the pool work on a request; queue.qsize() more requests wait."""
-        return sum(self._working)
+        return self._working.count(True)
 
     def _work(self, number: int) -> None:
         """Answer requests from the queue, in a thread of the pool."""
@@ -435,7 +442,7 @@ class Worker(ThreadWorker):
                     answer.close()
         finally:
             self.options.post_request(self, request, environ, response)
-        return bool(response.should_close())
+        return bool(response.should_close()) or not _body_is_sound(request)
 
     def handle_error(self, _req: Any, client: Any, _addr: Any, exc: Exception) -> None:
         """Answer a request that could not be parsed; Gunicorn's own answer repeats what the client sent."""
@@ -472,6 +479,16 @@ class Worker(ThreadWorker):
             error=error,
         )  # fmt: skip
         return raw_problem(status, detail, identifier, close, headers)
+
+
+def _body_is_sound(request: Any) -> bool:
+    """Return whether Gunicorn finds the same end of a chunked body; else nobody knows where the next request begins."""
+    try:
+        while isinstance(request.body, Body) and request.body.read(READ_BYTES):
+            pass  # what the application did not want to read
+    except Exception:  # noqa: BLE001 - whatever is wrong with it
+        return False
+    return not getattr(request.body, "failed", False)
 
 
 def _is_compressed(request: Any) -> bool:

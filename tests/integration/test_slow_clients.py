@@ -166,32 +166,39 @@ def test_a_client_that_never_reads_is_dropped(serve: Serve, house_prices: Path) 
     large = json.dumps({"X": [[1500, 3]] * 10_000}).encode()
     request = POST + b"Content-Length: %d\r\n\r\n" % len(large) + large
     with ExitStack() as stack:
-        deaf = []
-        for _ in range(10):
-            connection = stack.enter_context(closing(socket.socket()))
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.connect(("127.0.0.1", server.port))
-            connection.setblocking(False)
-            deaf.append(connection)
-        gone = 0
+        deaf = [stack.enter_context(closing(connect_with_little_room(server))) for _ in range(10)]
+        n_sent = dict.fromkeys(deaf, 0)
         end = time.monotonic() + 60
-        while gone < len(deaf):
+        while n_sent:
             assert time.monotonic() < end
-            gone = sum(not goes_on(connection, request) for connection in deaf)
+            n_sent = {
+                connection: n + sent
+                for connection, n in n_sent.items()
+                if (sent := send_some(connection, request[n % len(request) :])) is not None
+            }
             assert predict(server.port, EXAMPLE).status == 200
         assert memory_kibibytes(server) - before < 64 * 1024
     assert send(server.port, "GET", "/openapi.json").status == 200
+    assert n_refused(server) == 0  # its requests were good, and none was late
 
 
-def goes_on(connection: socket.socket, data: bytes) -> bool:
-    """Send what the server takes, and return whether it still keeps the connection."""
+def connect_with_little_room(server: RunningServer) -> socket.socket:
+    """Return a connection on which few bytes can be under way to the client."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", server.port))
+    connection.setblocking(False)
+    return connection
+
+
+def send_some(connection: socket.socket, data: bytes) -> int | None:
+    """Send what the server takes, and return how much that was, or None if it has ended the connection."""
     try:
-        connection.send(data)
+        return connection.send(data)
     except BlockingIOError:
-        return True
+        return 0
     except ConnectionError:
-        return False
-    return True
+        return None
 
 
 def test_a_streamed_answer_is_whole_however_slowly_it_is_read(house_prices: Path) -> None:
@@ -287,6 +294,18 @@ def test_a_body_that_is_cut_off_is_refused_even_if_it_looks_whole(server: Runnin
     assert answer.startswith(b"HTTP/1.1 400")
     answer = exchange(server.port, CHUNKED)
     assert answer.startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("path", [b"/predict", b"/healthz"])
+@pytest.mark.parametrize(
+    "end", [b"0\r\nContent-Length: 1\r\n\r\n", b"0\r\nX: 1\n\nGET / HTTP/1.1\r\n\r\n", b"0 \r\n\r\n"]
+)
+def test_behind_a_broken_body_nothing_is_answered(server: RunningServer, path: bytes, end: bytes) -> None:
+    """Whether or not somebody read it: what looks like the next request may be a part of it."""
+    head = b"POST %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" % path
+    answer = exchange(server.port, head + b"%x\r\n%s\r\n" % (len(BODY), BODY) + end + WHOLE)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 405"))
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,18 @@ def test_the_end_of_chunks_is_found_when_it_is_there(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"x\r\n", b"\r\n", b"-1\r\n", b"0x1\r\n", b"1\r\nab\r\n", b"1\nab\r\n", b"1 2\r\n", b"1" * 16 + b"\r\n"]
+    "body",
+    [
+        b"x\r\n",
+        b"\r\n",
+        b"-1\r\n",
+        b"0x1\r\n",
+        b"1\r\nab\r\n",
+        b"1\nab\r\n",
+        b"1 2\r\n",
+        b"1 \r\n",
+        b"1" * 16 + b"\r\n",
+    ],
 )
 def test_broken_chunks_are_not_waited_for(body: bytes) -> None:
     """Gunicorn, which decodes them, refuses them as well."""
