@@ -247,7 +247,8 @@ def test_a_model_that_the_manifest_does_not_name_is_not_unpickled(copy: Path) ->
     """A file without a digest is nobody's."""
     sprung = set_trap(copy)
     seal(copy, files={name: digest for name, digest in digests_of_files(copy).items() if name != MODEL})
-    assert "is not what the manifest says" in refusal(copy)
+    with pytest.raises(ArtifactError, match="is not what the manifest says"):
+        verify(copy).load_estimator()
     assert not sprung.exists()
 
 
@@ -256,7 +257,15 @@ def test_a_model_that_cannot_be_loaded_is_refused(content: bytes, copy: Path) ->
     """The message says which packages are needed, instead of a traceback."""
     (copy / MODEL).write_bytes(content)
     seal(copy, files=digests_of_files(copy))
+    seal(copy, engine="scikit-learn")
     assert f"{copy / MODEL} cannot be loaded" in refusal(copy)
+
+
+def test_an_engine_that_cannot_be_loaded_is_refused(copy: Path) -> None:
+    """Of a compiled model as of a pickled one."""
+    (copy / "engine/plan.npz").write_bytes(b"no plan")
+    seal(copy, files=digests_of_files(copy))
+    assert "The engine numpy cannot be loaded" in refusal(copy)
 
 
 def test_golden_exchanges_are_requests_with_responses(house_prices: Path) -> None:

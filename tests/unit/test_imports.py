@@ -72,7 +72,7 @@ def test_importing_the_service_package_loads_nothing():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "training").rglob("*.py")), ids=lambda path: path.stem)
 def test_training_imports_of_the_service_what_both_need(path: Path):
-    """The format and the contract, which writer and reader share; the engines, which the bake compares as they serve."""
+    """Format and contract, which writer and reader share; the engines, which the bake compares as they serve."""
     of_service = {name for name in imported_by(path) if name.partition(".")[0] == "service"}
     allowed = tuple(f"service.{name}" for name in ("artifact", "contract", "engine", "plan", "schema", "trees"))
     assert all(name == "service" or name.startswith(allowed) for name in of_service)
