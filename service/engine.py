@@ -51,9 +51,8 @@ def load_engine(artifact: Artifact) -> Engine:
     except ArtifactError:
         raise
     except Exception as error:
-        raise ArtifactError(
-            f"The engine {name} cannot be loaded ({type(error).__name__}: {error}): bake the model again."
-        ) from error
+        problem = type(error).__name__
+        raise ArtifactError(f"The engine {name} cannot be loaded ({problem}): bake the model again.") from error
 
 
 def compiled_engine(name: str, read: Read, contract: Contract) -> Engine:
