@@ -107,7 +107,7 @@ def _bagging(estimator: Any) -> dict[str, Any]:
     if len(np.unique(np.concatenate(estimator.estimators_features_))) < estimator.n_features_in_:
         raise UnsupportedError("A feature that no member looks at may hold what the other features may not.")
     trees = [
-        _of_features(_of_classes(_tree(member), member, estimator), features)
+        _of_features(_tree(member), features)
         for member, features in zip(estimator.estimators_, estimator.estimators_features_, strict=True)
     ]
     missing = all(_takes_missing(member) for member in estimator.estimators_)
@@ -243,15 +243,6 @@ def _of_features(compiled: Tree, features: NDArray[Any]) -> Tree:
     return compiled
 
 
-def _of_classes(compiled: Tree, member: Any, estimator: Any) -> Tree:
-    """Return a tree with a probability for each class of the ensemble, also where its sample lacked some."""
-    if hasattr(estimator, "classes_") and len(member.classes_) < estimator.n_classes_:
-        values = np.zeros((len(compiled.values), estimator.n_classes_))
-        values[:, member.classes_] = compiled.values
-        compiled.values = values
-    return compiled
-
-
 def _histogram_tree(member: Any) -> Tree:
     """Return one of the trees of histogram gradient boosting.
 
@@ -317,6 +308,8 @@ def _model(trees: Sequence[Tree], base: NDArray[np.float64], n_features: int, re
     Raises:
         UnsupportedError: If there is more of something than the evaluator can count.
     """
+    if len({compiled.values.shape[1] for compiled in trees}) > 1:
+        raise UnsupportedError("The trees do not all answer for the same classes or outputs.")
     n_nodes = sum(len(compiled.left) for compiled in trees)
     if n_nodes >= 2**31 or n_features > 2**16:
         raise UnsupportedError(f"{n_nodes} nodes over {n_features} features are more than can be compiled.")
