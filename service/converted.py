@@ -20,8 +20,8 @@ ONNX_DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64}
 def onnxruntime_engine(read: Callable[[str], bytes], contract: Contract) -> Answer:
     """Return the engine that runs an ONNX graph.
 
-    Its inputs are one matrix where every feature is a number, else one column for each feature; its outputs are those of
-    the contract, in that order.
+    Its inputs are one matrix where every feature is a number, else one column for each feature; its outputs are those
+    of the contract, in that order.
     """
     import onnxruntime
 

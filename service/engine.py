@@ -1,8 +1,8 @@
 """Engines: what gives a model's answers for the columns of a request.
 
-An engine is a function from columns and names of outputs to arrays. The manifest names the one that serves: scikit-learn
-itself, the estimator as it was fitted, or a compiled form of it that the bake found to give its answers. Each is made of
-files of the artifact by one function here, which the bake uses as well, so that what was compared is what serves.
+An engine is a function from columns and names of outputs to arrays. The manifest names the one that serves:
+scikit-learn itself, the estimator as it was fitted, or a compiled form of it that the bake found to give its answers.
+Each is made of files of the artifact by one function, which the bake uses as well: what was compared is what serves.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import plan, trees
-from service.artifact import Artifact
+from service.artifact import Artifact, ArtifactError
 from service.contract import Contract, Feature
 from service.schema import Columns
 
@@ -46,7 +46,13 @@ def load_engine(artifact: Artifact) -> Engine:
     name = artifact.manifest["engine"]
     if name == SCIKIT_LEARN:
         return scikit_learn_engine(artifact.load_estimator(), artifact.contract)
-    return compiled_engine(name, artifact.read, artifact.contract)
+    try:
+        return compiled_engine(name, artifact.read, artifact.contract)
+    except ArtifactError:
+        raise
+    except Exception as error:
+        problem = type(error).__name__
+        raise ArtifactError(f"The engine {name} cannot be loaded ({problem}): bake the model again.") from error
 
 
 def compiled_engine(name: str, read: Read, contract: Contract) -> Engine:

@@ -133,6 +133,8 @@ def _answer(name: str, estimator: Any) -> str:
 
 
 def _trees(estimator: Any, flow: Flow) -> tuple[list[Plan], Plan]:
+    if not type(estimator).__module__.startswith(("sklearn.tree", "sklearn.ensemble")):
+        raise UnsupportedError(f"{type(estimator).__name__} has no direct form.")
     steps: list[Plan] = []
     if "string" in flow.kinds and getattr(estimator, "_preprocessor", None) is not None:
         # Gradient boosting codes categories by itself: a step before it does that for text.

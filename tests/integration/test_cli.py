@@ -111,10 +111,10 @@ def test_a_model_that_answers_otherwise_never_serves(
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_server(house_prices: Path, tmp_path: Path) -> None:
-    """Where the estimator's file is broken although its digest fits, the server ends instead of trying for ever."""
-    done = service(BAKEHOUSE_ARTIFACT=str(rebaked(house_prices, tmp_path, model_joblib=b"no pickle")))
+    """Where the engine's file is broken although its digest fits, the server ends instead of trying for ever."""
+    done = service(BAKEHOUSE_ARTIFACT=str(rebaked(house_prices, tmp_path, **{"engine/plan.npz": b"no plan"})))
     assert done.returncode == EXIT_MODEL
-    assert "model.joblib cannot be loaded" in done.stderr
+    assert "The engine numpy cannot be loaded" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import MODELS, ROOT, ArtifactOf
 
 SERVICE = sorted(f"service.{path.stem}" for path in (ROOT / "service").glob("*.py") if path.stem != "__init__")
 TRAINING = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "training").rglob("*.py"))
@@ -50,16 +50,31 @@ def test_the_service_loads_no_more_than_its_model_needs():
     assert {"flask", "gunicorn", "service"} <= loaded
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_compiled_model_is_served_without_scikit_learn(artifact_of: ArtifactOf, name: str):
+    """In a process that loads the artifact and answers for it; what it needs is NumPy."""
+    code = (
+        "import json, pathlib, sys\n"
+        "from service.model import load_model\n"
+        f"load_model(pathlib.Path({str(artifact_of(name))!r}))\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout))
+    assert not loaded & {"sklearn", "scipy", "joblib", "pandas", "onnxruntime", "treelite"}
+    assert "numpy" in loaded
+
+
 def test_importing_the_service_package_loads_nothing():
     """So training, which imports two modules of it, needs no web stack."""
     assert not loaded_by(["service.artifact", "service.contract"]) & {"flask", "gunicorn", "numpy", "orjson"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "training").rglob("*.py")), ids=lambda path: path.stem)
-def test_training_imports_two_modules_of_the_service(path: Path):
-    """The format and the contract, which writer and reader share; and the package, to know where it is."""
+def test_training_imports_of_the_service_what_both_need(path: Path):
+    """Format and contract, which writer and reader share; the engines, which the bake compares as they serve."""
     of_service = {name for name in imported_by(path) if name.partition(".")[0] == "service"}
-    allowed = ("service.artifact", "service.contract")
+    allowed = tuple(f"service.{name}" for name in ("artifact", "contract", "engine", "plan", "schema", "trees"))
     assert all(name == "service" or name.startswith(allowed) for name in of_service)
 
 

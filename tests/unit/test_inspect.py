@@ -78,7 +78,8 @@ def change_a_library(artifact: Path) -> None:
     """Have it baked with another scikit-learn, and seal that."""
     manifest = {**read_manifest(artifact), "version": "v1"}
     manifest["libraries"]["scikit-learn"] = "0.1"
-    manifest["digest"] = sha256(canonical_json({**manifest, "digest": ""}))
+    covered = {name: value for name, value in manifest.items() if name != "timings"}
+    manifest["digest"] = sha256(canonical_json({**covered, "digest": ""}))
     (artifact / "manifest.json").write_bytes(canonical_json(manifest))
 
 

@@ -29,7 +29,7 @@ X = RNG.normal(size=(N_ROWS, 4)) * [1, 10, 0.1, 5] + [0, 3, -1, 100]
 X[:, 1] = X[:, 1].round()
 GAPS = np.where(RNG.random(X.shape) < 0.1, np.nan, X)
 Y = X @ [1.0, 0.2, 3.0, -0.5] + RNG.normal(size=N_ROWS)
-TWO, THREE = (Y > np.median(Y)).astype(int), np.digitize(Y, np.quantile(Y, [0.3, 0.7]))
+TWO, THREE = (np.median(Y) < Y).astype(int), np.digitize(Y, np.quantile(Y, [0.3, 0.7]))
 WORDS = np.array(["ant", "bee", "cat", "dog"], dtype=object)[RNG.choice(4, N_ROWS, p=[0.4, 0.3, 0.25, 0.05])]
 FRAME = pd.DataFrame(GAPS, columns=["a", "b", "c", "d"]).assign(
     word=np.where(RNG.random(N_ROWS) < 0.1, np.nan, WORDS), other=WORDS[::-1], flag=X[:, 0] > 0
@@ -190,7 +190,7 @@ def test_columns_are_found_however_they_are_named():
         [
             ("numbers", numbers, [0, 1]),
             ("slice", impute.SimpleImputer(), slice(2, 4)),
-            ("words", words, lambda frame: ["word", "other"]),
+            ("words", words, lambda _frame: ["word", "other"]),
             ("mask", "passthrough", [False] * 6 + [True]),
         ],
         transformer_weights={"slice": 0.5},
@@ -321,7 +321,8 @@ WORD = st.sampled_from(["ant", "bee", "cat", "eel", "", None])
 
 @settings(max_examples=40, deadline=None)
 @given(
-    steps=STEPS, model=MODELS, encoder=st.sampled_from([ENCODERS[0], ENCODERS[1], ENCODERS[5]]), with_words=st.booleans(),
+    steps=STEPS, model=MODELS, encoder=st.sampled_from([ENCODERS[0], ENCODERS[1], ENCODERS[5]]),
+    with_words=st.booleans(),
     cells=st.lists(st.tuples(NUMBER, NUMBER, NUMBER, NUMBER, WORD, WORD), min_size=1, max_size=8),
 )  # fmt: skip
 def test_generated_pipelines_agree_on_generated_rows(

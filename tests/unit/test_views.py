@@ -163,7 +163,8 @@ def test_version_tells_service_and_model(client_of: ClientOf, model_of: Callable
             "name": "house_prices",
             "version": artifact.version,
             "digest": artifact.digest,
-            "engine": "scikit-learn",
+            "engine": "numpy",
+            "exact": True,
         },
         "source_commit": artifact.manifest["source_commit"],
     }
