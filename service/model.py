@@ -131,7 +131,7 @@ def replay_golden(model: Model) -> int:
 
 
 def quick_body_bytes(model: Model) -> int:
-    """Return up to how many bytes of a body a prediction takes no longer than QUICK_SECONDS on this machine; 0 for none.
+    """Return up to how many bytes of a body a prediction takes at most QUICK_SECONDS on this machine; 0 for none.
 
     It is measured with golden rows, of which there are enough for a slope. What an estimator's own code does with other
     rows is not known, so scikit-learn itself is never quick; nor is it quick to wait for those that are to be merged.

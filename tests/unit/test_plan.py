@@ -259,7 +259,7 @@ def direct_and_gate_of_trees(estimator: Any, rows: Any) -> tuple[Engine, Gate]:
         (make_pipeline(preprocessing.FunctionTransformer(lambda X: X), linear_model.Ridge()), "none of NumPy's"),
         (make_pipeline(preprocessing.OneHotEncoder(dtype=int), linear_model.Ridge()), "OneHotEncoder to int64"),
     ],
-    ids=str,
+    ids=["SVC", "PCA", "QuantileTransformer", "FunctionTransformer", "OneHotEncoder"],
 )
 def test_what_has_no_direct_form_is_named(estimator: Any, why: str):
     """The manifest says why another engine serves."""
