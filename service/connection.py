@@ -17,8 +17,8 @@ from typing import Any
 from gunicorn import sock as gunicorn_sock
 from gunicorn.http.body import ChunkedReader
 from gunicorn.http.errors import LimitRequestHeaders, NoMoreData
-from gunicorn.http.message import Request
-from gunicorn.http.unreader import IterUnreader
+
+from service.heads import Heads
 
 MOST_HEAD_BYTES = 64 * 1024  # Gunicorn's own limit, 100 headers of 8 KiB, is what a thousand connections cannot hold
 MOST_CHUNK_OVERHEAD = 2  # sizes and line ends of chunks may take as much room again as the data
@@ -41,17 +41,25 @@ class Connection:
         client: The client's address.
         server: The address that it connected to.
         cfg: Gunicorn's configuration.
+        heads: Parses heads.
         max_body_bytes: The longest body that is wanted.
         answer_seconds: How long the client may take to read an answer.
     """
 
     def __init__(
-        self, sock: socket.socket, client: Any, server: Any, cfg: Any, max_body_bytes: int, answer_seconds: float
+        self,
+        sock: socket.socket,
+        client: Any,
+        server: Any,
+        cfg: Any,
+        heads: Heads,
+        max_body_bytes: int,
+        answer_seconds: float,
     ) -> None:
         sock.setblocking(False)
         self.tls = self.handshaking = bool(cfg.is_ssl)
         self.sock: Any = gunicorn_sock.ssl_wrap_socket(sock, cfg) if self.tls else sock
-        self.client, self.server, self._cfg = client, server, cfg
+        self.client, self.server, self._heads = client, server, heads
         self._max_body_bytes, self._answer_seconds = max_body_bytes, answer_seconds
         self.fd: int = self.sock.fileno()
         self.readable = True  # whether there may be something to read
@@ -60,7 +68,6 @@ class Connection:
         self.busy = False  # whether a thread works on its request
         self.closing = False  # whether it is closed after what is to be sent
         self.broken = False  # whether nothing can be sent any more
-        self.trusted: bool | None = None  # whether it is a proxy that may say for whom it speaks
         self.held = 0  # bytes that are accounted for
         self.waiting: MutableMapping[Connection, float] | None = None  # for what the poller waits, with a deadline
         self.unsent: bytes | memoryview = b""
@@ -172,7 +179,7 @@ class Connection:
         self._searched = 0
         self._n_requests += 1
         try:
-            self._request = _Request(self, self._cfg, IterUnreader((head,)), self._n_requests)
+            self._request = self._heads.parse(head, self.client, self._n_requests)
         except NoMoreData:
             raise LimitRequestHeaders("the head is too long") from None
         self._plan_body(self._request)
@@ -370,26 +377,6 @@ class Chunks:
         if end < 0 and len(buffer) - self._at > MOST_HEAD_BYTES:
             raise ValueError("the trailers are too long")
         return end + 4 if end >= 0 else 0
-
-
-class _Request(Request):
-    """Gunicorn's request; whether the client is a proxy that is trusted is found out once for its connection.
-
-    Args:
-        connection: On which it came.
-        cfg: Gunicorn's configuration.
-        unreader: Gives the head, and the body if it is chunked.
-        number: Which one of the connection it is.
-    """
-
-    def __init__(self, connection: Connection, cfg: Any, unreader: IterUnreader, number: int) -> None:
-        self._connection = connection
-        super().__init__(cfg, unreader, connection.client, number)
-
-    def _peer_is_trusted_proxy(self) -> bool:
-        if self._connection.trusted is None:
-            self._connection.trusted = bool(super()._peer_is_trusted_proxy())
-        return self._connection.trusted
 
 
 class _CutOff(io.BytesIO):

@@ -25,6 +25,7 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from service.connection import READ_BYTES, Connection
 from service.errors import raw_problem
+from service.heads import Heads
 from service.logs import log_request, new_request_id
 from service.observe import UNMATCHED
 
@@ -102,6 +103,7 @@ class Worker(ThreadWorker):
         settings = self.app.settings
         self.options = Configuration(self.cfg)
         self.connections: dict[int, Connection] = {}
+        self._known_heads = Heads(self.options)
         self.queue: SimpleQueue[tuple[Connection, Any] | None] = SimpleQueue()
         self._working = [False] * self.cfg.threads
         self.heads = Waiting(settings.header_timeout_seconds)
@@ -212,7 +214,9 @@ class Worker(ThreadWorker):
                 return
             room = len(self.connections) < self.worker_connections or self._make_room()
             try:
-                connection = Connection(sock, client, address, self.options, self._max_body_bytes, self.answers.seconds)
+                connection = Connection(
+                    sock, client, address, self.options, self._known_heads, self._max_body_bytes, self.answers.seconds
+                )
             except OSError:  # TLS does not begin on a connection that is gone
                 sock.close()
                 continue

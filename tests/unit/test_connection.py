@@ -9,6 +9,7 @@ from gunicorn.config import Config
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, NoMoreData, ParseException
 
 from service.connection import MOST_HEAD_BYTES, STREAMED_BYTES, Chunks, Connection
+from service.heads import Heads
 
 LIMIT = 1000
 HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
@@ -26,7 +27,7 @@ CHUNKED_BODIES = {
 def pair() -> Iterator[tuple[Connection, socket.socket]]:
     """Return a connection and its client's end."""
     server, client = socket.socketpair()
-    connection = Connection(server, ("127.0.0.1", 1), ("127.0.0.1", 2), Config(), LIMIT, 0.2)
+    connection = Connection(server, ("127.0.0.1", 1), ("127.0.0.1", 2), Config(), Heads(Config()), LIMIT, 0.2)
     yield connection, client
     connection.sock.close()
     client.close()
