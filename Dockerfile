@@ -16,7 +16,9 @@ COPY service /srv/service
 RUN python -m compileall -q --invalidation-mode unchecked-hash /srv/service
 
 FROM ${PYTHON_IMAGE} AS train
-COPY requirements/training.txt /tmp/requirements.txt
+# training-engines adds the converters of further engines to the race; REQUIREMENTS=serving-engines then serves who wins.
+ARG TRAINING=training
+COPY requirements/${TRAINING}.txt /tmp/requirements.txt
 RUN pip --disable-pip-version-check --no-cache-dir install --quiet --root-user-action ignore --require-hashes \
         -r /tmp/requirements.txt
 WORKDIR /srv
