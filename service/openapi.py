@@ -10,9 +10,11 @@ from service.contract import PER_CLASS_OUTPUTS, PREDICT, Contract, Feature, Outp
 PROBLEMS = {
     400: "The body is no JSON.",
     406: "The answer cannot be an array: it is not one output of numbers.",
+    408: "The request took too long to arrive.",
     413: "The body has too many bytes or rows.",
     415: "The body has another content type, charset or content coding.",
     422: "The body is JSON that breaks the contract; errors names the first cells at fault.",
+    503: "The server is busy: send the request again after the seconds in Retry-After.",
 }
 
 
