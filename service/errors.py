@@ -1,10 +1,11 @@
 """The errors a client can cause, each with its HTTP status; all become application/problem+json (RFC 9457)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+
+import orjson
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -117,7 +118,7 @@ def raw_problem(
         close: Whether the answer ends its connection.
         headers: More headers.
     """
-    body = json.dumps(problem_body(status, detail, (), request_id)).encode()
+    body = orjson.dumps(problem_body(status, detail, (), request_id))
     fields = {
         "Connection": "close" if close else "keep-alive",
         "Content-Type": PROBLEM_JSON,
