@@ -244,6 +244,12 @@ def authority(cluster: Cluster, namespace: str, name: str = NAME) -> str:
     return base64.b64decode(data["ca.crt"]).decode()
 
 
+def wait_until_alone(cluster: Cluster, namespace: str, version: str) -> None:
+    """Return once no pod of another version is left; when Helm says done, the last one still drains."""
+    others = ("-n", namespace, "pods", "-l", f"app.kubernetes.io/component=server,app.kubernetes.io/version!={version}")
+    wait_until(f"the pods of other versions than {version} are gone", lambda: not cluster.get(*others)["items"])
+
+
 def wait_for_pods(cluster: Cluster, namespace: str, n_pods: int, release: str = RELEASE) -> list[Json]:
     """Return the server pods once there are so many and all are ready."""
 

@@ -5,10 +5,8 @@ import statistics
 import time
 from typing import Any
 
-from tests.e2e.conftest import VERSIONS, Upgrade
-from tests.support.cluster import MINUTE, Cluster, wait_until
-
-COMPONENT = "app.kubernetes.io/component=server"
+from tests.e2e.conftest import VERSIONS, Upgrade, wait_until_alone
+from tests.support.cluster import MINUTE, Cluster
 
 
 def test_rollouts_under_load_lose_no_request(cluster: Cluster, upgrade: Upgrade, namespace: str, load: Any) -> None:
@@ -22,8 +20,7 @@ def test_rollouts_under_load_lose_no_request(cluster: Cluster, upgrade: Upgrade,
         clients.wait_for(VERSIONS[0])
         for version in VERSIONS[1:]:
             seconds[version] = upgrade(version).seconds
-            old_pods = ("-n", namespace, "pods", "-l", f"{COMPONENT},app.kubernetes.io/version!={version}")
-            wait_until("the old pods are gone", lambda old_pods=old_pods: not cluster.get(*old_pods)["items"])
+            wait_until_alone(cluster, namespace, version)
             completed[version] = time.time()
             clients.wait_for(version)
         reports = clients.stop()
