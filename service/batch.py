@@ -52,21 +52,26 @@ class Batcher:
             own.turn.acquire()
         if own.answer is None:
             self._answer_first()
-        if isinstance(own.answer, dict):
-            return own.answer
-        raise own.answer or RuntimeError("a batch was left without an answer")
+        if isinstance(own.answer, Exception):
+            raise own.answer
+        return own.answer or {}
 
     def _answer_first(self) -> None:
         """Answer the first of the queue and those that go with it, and hand the engine on."""
         with self._lock:
             batch = _batch_of(self.queue)
-        _answer_all(self._engine, batch)
-        with self._lock:
-            for _ in batch:
-                self.queue.popleft()
-            following = self.queue[0] if self.queue else None
-        for waiting in [*batch[1:], *([following] if following else [])]:
-            waiting.turn.release()
+        try:
+            _answer_all(self._engine, batch)
+        finally:  # also where the engine ends the thread, as by SystemExit: nobody may wait for ever
+            with self._lock:
+                for _ in batch:
+                    self.queue.popleft()
+                following = self.queue[0] if self.queue else None
+            for waiting in batch:
+                if waiting.answer is None:
+                    waiting.answer = RuntimeError("The engine gave a batch no answer.")
+            for waiting in [*batch[1:], *([following] if following else [])]:
+                waiting.turn.release()
 
 
 def _batch_of(queue: deque[_Waiting]) -> list[_Waiting]:

@@ -60,14 +60,15 @@ def parse_array(body: bytes, outputs: str, contract: Contract, max_rows: int) ->
     if len(shape) != 2 or shape[1] != n_features:
         detail = f"the array must have the shape (rows, {n_features})"
         raise contract_error([Fault("", "wrong_width", detail)])
+    if len(body) - start != shape[0] * n_features * dtype.itemsize:
+        raise _malformed("its length is not what its head says")
     if not shape[0]:
         raise contract_error([Fault("", "empty", "the array must hold at least one row")])
     if shape[0] > max_rows:
         raise too_many_rows(shape[0], max_rows)
-    if len(body) - start != shape[0] * n_features * dtype.itemsize:
-        raise _malformed("its length is not what its head says")
     given = np.frombuffer(body, dtype, offset=start).reshape(shape, order="F" if fortran_order else "C")
-    X = np.array(given, dtype=np.float64, order="C")  # a copy, as estimators may want to write
+    with np.errstate(invalid="ignore"):  # a NaN may be a signalling one
+        X = np.array(given, dtype=np.float64, order="C")  # a copy, as estimators may want to write
     _check_cells(given, X, contract)
     return PredictRequest(X, requested_outputs(outputs.split(",") if outputs else None, contract), shape[0])
 
@@ -104,7 +105,11 @@ def _read_head(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     file = io.BytesIO(head)
     try:
         npy.read_magic(file)
+        if b"L" in head:
+            raise ValueError("written by Python 2")  # of which NumPy warns
         shape, fortran_order, dtype = npy.read_array_header_1_0(file, max_header_size=MAX_HEAD_BYTES)
+        if any(type(length) is not int for length in shape):
+            raise ValueError("a length is no number")
     except Exception as error:  # whatever Python's own parsers raise for what is no head
         raise _malformed("its head cannot be read") from error
     if dtype.str[1:] not in REAL_NUMBERS:
@@ -129,7 +134,7 @@ def _check_cells(given: NDArray[Any], X: NDArray[np.float64], contract: Contract
     if contract.any_numbers and bool((np.abs(X) < EXACT_INTEGERS).all()):  # not so for NaN
         return
     faults = []
-    for row, column in np.argwhere(~_usual_cells(X, contract)):
+    for row, column in np.argwhere(~_usual_cells(given, X, contract)):
         cell = given[row, column].item()
         if problem := cell_problem(
             None if cell != cell else cell, contract.features[column]
@@ -141,9 +146,13 @@ def _check_cells(given: NDArray[Any], X: NDArray[np.float64], contract: Contract
         raise contract_error(faults)
 
 
-def _usual_cells(X: NDArray[np.float64], contract: Contract) -> NDArray[np.bool_]:
-    usual = np.abs(X) < EXACT_INTEGERS
+def _usual_cells(given: NDArray[Any], X: NDArray[np.float64], contract: Contract) -> NDArray[np.bool_]:
+    """Return for each cell whether nothing is wrong with it, as far as that can be said of all at once."""
+    largest = EXACT_INTEGERS - 1 if given.dtype.kind in "iu" else np.finfo(np.float64).max
+    usual = np.abs(X) <= largest  # not so for NaN
     for index, feature in enumerate(contract.features):
+        if feature.magnitude is not None:
+            usual[:, index] &= np.abs(X[:, index]) <= feature.magnitude
         if feature.closed:
             usual[:, index] &= np.isin(X[:, index], feature.categories or ())
         if feature.missing:

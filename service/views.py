@@ -52,12 +52,12 @@ def predictor(settings: Settings, model: Model, metrics: Metrics) -> Predict:
 
 def _outputs_of_query(environ: WSGIEnvironment) -> str:
     query = environ.get("QUERY_STRING", "")
-    return ",".join(parse_qs(query, max_num_fields=10).get("outputs", [])) if query else ""
+    return ",".join(parse_qs(query).get("outputs", [])) if query else ""
 
 
 def _encoded(model: Model, wanted: PredictRequest, accept: str) -> tuple[bytes, str]:
     answers = model.predict(wanted.columns, wanted.outputs)
-    if accept == npy.MEDIA_TYPE:
+    if accept.partition(",")[0].partition(";")[0].strip() == npy.MEDIA_TYPE:
         return npy.encode_array(answers), npy.MEDIA_TYPE
     return encode_answer(answers, model.contract, model.identity), JSON
 

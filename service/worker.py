@@ -115,7 +115,7 @@ class Worker(ThreadWorker):
         self._max_body_bytes = settings.max_body_bytes
         self._max_held_bytes = HELD_BODIES * settings.max_body_bytes
         self._held_bytes = 0
-        self._ready: deque[Connection] = deque()  # have more to do at once
+        self._ready: dict[Connection, None] = {}  # have more to do at once, each once, in this order
         self._done: deque[Connection] = deque()  # come back from the pool
         self._woken = False
         self._next_tick = 0.0
@@ -159,11 +159,12 @@ class Worker(ThreadWorker):
         self._now = time.monotonic()
         while self._done:
             self._finish(self._done.popleft())
-        ready, self._ready = self._ready, deque()
+        ready, self._ready = self._ready, {}
         for fd, mask in events:
             if connection := self.connections.get(fd):
                 connection.readable |= connection.tls or mask & INPUT > 0  # TLS may have to read before it writes
                 connection.hung_up |= mask & NO_MORE_INPUT > 0
+                ready.pop(connection, None)  # one request a turn
                 self._go_on(connection)
             elif fd in self._listeners:
                 self._accept(fd, ACCEPTED_AT_ONCE if self.options.workers == 1 else 1)
@@ -284,7 +285,7 @@ class Worker(ThreadWorker):
 
     def _await_more(self, connection: Connection) -> None:
         if connection.readable:
-            self._ready.append(connection)
+            self._ready[connection] = None
         if connection.head_is_here:
             self._wait(connection, self.bodies)
         elif connection.n_received or connection.waiting is not self.idle:
@@ -300,7 +301,8 @@ class Worker(ThreadWorker):
             return
         self._wait(connection, None)
         self._hold(connection, n_bytes)
-        if self.queue.qsize() < self._max_queued and self._held_bytes <= self._max_held_bytes:
+        n_idle_threads = self.cfg.threads - self.n_busy_threads  # some of them are about to take what is in the queue
+        if self.queue.qsize() < self._max_queued + n_idle_threads and self._held_bytes <= self._max_held_bytes:
             connection.busy = True
             self.queue.put((connection, request))
             return
@@ -330,7 +332,7 @@ class Worker(ThreadWorker):
             self.idle[connection] = self._now + self.idle.seconds
             self.idle.move_to_end(connection)
             if connection.has_more:
-                self._ready.append(connection)
+                self._ready[connection] = None
 
     def _linger(self, connection: Connection) -> None:
         for _ in range(READS_AT_ONCE):
@@ -339,7 +341,7 @@ class Worker(ThreadWorker):
             if connection.discard(SCRATCH):
                 self._drop(connection)
                 return
-        self._ready.append(connection)
+        self._ready[connection] = None
 
     def _finish(self, connection: Connection) -> None:
         """Take a connection back from the pool."""

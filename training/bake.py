@@ -240,7 +240,10 @@ def _engine_lines(manifest: dict[str, Any]) -> list[str]:
         answers = "exact" if engine["exact"] else f"within {engine['difference']:.1e}"
         seconds = manifest.get("timings", {}).get(name, {})
         times = [f"{seconds[n_rows] * 1e6:.3g}" if n_rows in seconds else "-" for n_rows in ("1", "1000")]
-        lines.append(f"    {name}: {', '.join([answers, *times])}{', serves' if name == manifest['engine'] else ''}")
+        serves = (
+            [", serves", ", joining requests that wait" * manifest["batching"]] if name == manifest["engine"] else []
+        )
+        lines.append(f"    {name}: {', '.join([answers, *times])}{''.join(serves)}")
     return lines
 
 

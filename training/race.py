@@ -128,7 +128,8 @@ def race(estimator: Any, contract: Contract, frame: pd.DataFrame, choice: str, s
         files = candidates[serving].files
         libraries = {name: installed_version(name) for name in candidates[serving].libraries}
         entries[serving]["files"] = sorted(files)
-    merging = choice != EXACT or entries[serving]["batch_invariant"]
+    # What is exact stays so: a row's bits must not depend on who else asks.
+    merging = entries[serving]["batch_invariant"] or not entries[serving]["exact"]
     batching = merging and _batching_pays(engines[serving], contract, gate.training)
     return Race(serving, table, files, libraries, batching, seconds)
 

@@ -1,6 +1,7 @@
 """More than the server can do: every request is answered, or told at once to come back, and no connection is lost."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from tests.support.holding import REQUEST, VARIABLE, held_requests
 from tests.support.http import Answer, connect, predict, receive_answer, send
+from tests.support.load import Load
 from tests.support.problem import check_problem
 from tests.support.server import RunningServer
 
@@ -106,3 +108,14 @@ def test_connections_beyond_the_limit_are_told_to_come_back(serve: Serve, house_
     while predict(server.port, {"X": [[1500, 3]]}).status != 200:
         pass
     assert set(shed(server)) == {"TooManyConnections"}
+
+
+def test_no_more_requests_than_threads_are_never_too_many(serve: Serve, house_prices: Path) -> None:
+    """What an idle thread is about to take does not wait, although it is in the queue for a moment."""
+    server = serve(house_prices, BAKEHOUSE_THREADS="2", BAKEHOUSE_MAX_QUEUED="1")
+    document = {"X": [[1500, 3]] * 5000}  # too long to be answered without a thread
+    expected = predict(server.port, document).json["y_pred"]
+    with Load(lambda: server.port, expected, n_clients=2, pause_seconds=0, document=document) as clients:
+        while clients.answered["good"] < 300 and not clients.failures:
+            time.sleep(0.01)
+    assert clients.failures == []

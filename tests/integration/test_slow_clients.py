@@ -1,6 +1,7 @@
 """No client keeps others waiting, however slowly it sends or reads, and none has more of the memory than its share."""
 
 import http.client
+import itertools
 import json
 import re
 import socket
@@ -26,13 +27,14 @@ EXAMPLE = {"X": [[1500, 3]]}
 JSON = {"Content-Type": "application/json"}
 N_THREADS = 4
 N_SLOW = 50 * N_THREADS
-# A server that answers small predictions without handing them to another thread, whatever the model takes.
-AT_ONCE = (
-    sys.executable,
-    "-c",
-    "from service.server import Server; Server.quick_body_bytes = 65536; "
-    "import sys; sys.argv[1:] = []; from service.__main__ import main; sys.exit(main())",
-)
+
+
+def quick_up_to(n_bytes: int) -> tuple[str, ...]:
+    """Return the command of a server that answers predictions of so many bytes in the thread that polls."""
+    code = f"service.server.quick_body_bytes = lambda _model: {n_bytes}; from service.__main__ import main"
+    return sys.executable, "-c", f"import sys, service.server; sys.argv[1:] = []; {code}; sys.exit(main())"
+
+
 POST = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
 WHOLE = POST + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 CHUNKED = (
@@ -43,9 +45,9 @@ CHUNKED = (
 @pytest.fixture(scope="module", params=["pool", "at once"])
 def server(request: pytest.FixtureRequest, house_prices: Path) -> Iterator[RunningServer]:
     """Return a server of the default model, which answers in its pool, or in the thread that polls."""
-    more = {"command": AT_ONCE} if request.param == "at once" else {}
+    command = quick_up_to(65536 if request.param == "at once" else 0)
     variables = {"BAKEHOUSE_THREADS": str(N_THREADS), "BAKEHOUSE_KEEP_ALIVE_SECONDS": "2"}
-    running = RunningServer(house_prices, variables, **more)
+    running = RunningServer(house_prices, variables, command=command)
     yield running.wait_until_ready()
     running.kill()
 
@@ -97,6 +99,27 @@ def test_slow_clients_hold_no_thread(server: RunningServer) -> None:
     assert {answer.status for answer in (*answers, *pooled, *bodies)} == {200}
     assert {answer.json["y_pred"][0] for answer in answers} == set(expected)
     assert bodies[0].json["y_pred"] == expected * 5000
+
+
+def test_busy_clients_take_turns(house_prices: Path) -> None:
+    """Between two answers to one client, each of the others has one or two, however long their bodies."""
+    n_busy, n_asked = 8, 30
+    rows_of_busy = [[1e16, 3]] * 2000  # longer than one read; large numbers take longer, so that all clients wait
+    running = RunningServer(house_prices, {}, command=quick_up_to(65536)).wait_until_ready()
+    expected = predict(running.port, {"X": rows_of_busy}).json["y_pred"]
+    busy = Load(lambda: running.port, expected, n_clients=n_busy, pause_seconds=0, document={"X": rows_of_busy})
+    try:
+        with busy, closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)) as connection:
+            for _ in range(n_asked):
+                connection.request("POST", "/predict", json.dumps(EXAMPLE), JSON)
+                assert connection.getresponse().read()
+        rows = [json.loads(line)["rows"] for line in running.output.splitlines()]
+    finally:
+        running.kill()
+    assert busy.failures == []
+    turns = [index for index, n_samples in enumerate(rows) if n_samples == 1]
+    assert len(turns) == n_asked
+    assert max(later - earlier - 1 for earlier, later in itertools.pairwise(turns)) <= 3 * n_busy
 
 
 def test_slow_clients_are_answered_408_and_silent_ones_closed(serve: Serve, house_prices: Path) -> None:

@@ -7,8 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-BODY = json.dumps({"X": [[1500, 3]]})
 HEADERS = {"Content-Type": "application/json"}
 
 
@@ -21,12 +21,14 @@ class Load:
         expected: What "y_pred" must be.
         n_clients: How many clients there are, each with one connection.
         pause_seconds: How long a client waits after an answer.
+        document: What is sent.
     """
 
     port_of: Callable[[], int]
     expected: list[float]
     n_clients: int = 16
     pause_seconds: float = 0.05
+    document: Any = field(default_factory=lambda: {"X": [[1500, 3]]})
     answered: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     connections: int = 0
@@ -34,6 +36,7 @@ class Load:
     def __enter__(self) -> "Load":
         """Start the clients."""
         self._stop = threading.Event()
+        self._body = json.dumps(self.document)
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._run) for _ in range(self.n_clients)]
         for thread in self._threads:
@@ -63,7 +66,7 @@ class Load:
     def _exchange(self, connection: http.client.HTTPConnection) -> bool:
         """Send one request and say whether the connection may be used again."""
         try:
-            connection.request("POST", "/predict", BODY, HEADERS)
+            connection.request("POST", "/predict", self._body, HEADERS)
             response = connection.getresponse()
             body = json.loads(response.read())
             good = response.status == http.HTTPStatus.OK and body["y_pred"] == self.expected

@@ -53,7 +53,7 @@ def ask_while_busy(engine: Recorded, requests: Sequence[tuple[Columns, tuple[str
     def ask(index: int) -> None:
         try:
             answers[index] = joined(*requests[index])
-        except ValueError as error:
+        except (ValueError, RuntimeError, SystemExit) as error:
             answers[index] = error
 
     threads = []
@@ -146,3 +146,23 @@ def test_a_batch_is_bounded(n_rows: int, sizes: list[int]) -> None:
     answers = ask_while_busy(engine, [(rows(1), PREDICT), (long, PREDICT), (long, PREDICT)])
     assert engine.sizes == sizes
     assert [len(answer["predict"]) for answer in answers] == [1, n_rows, n_rows]
+
+
+def test_an_engine_that_ends_its_thread_leaves_nobody_waiting() -> None:
+    """Those behind it are answered, those with it are told."""
+
+    def ending(columns: Columns, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+        if isinstance(columns, np.ndarray) and columns[0, 0] == 0:
+            raise SystemExit
+        return doubled(columns, outputs)
+
+    joined = Batcher(ending)
+    with pytest.raises(SystemExit):
+        joined(rows(0), PREDICT)
+    assert joined(rows(1), PREDICT)["predict"].tolist() == [2]
+    engine = Recorded(ending)
+    answers = ask_while_busy(
+        engine, [(rows(1), PREDICT), (rows(0), PREDICT), (rows(2), PREDICT), (rows(3), ("transform",))]
+    )
+    assert isinstance(answers[2], RuntimeError)
+    assert [answer for answer in answers if isinstance(answer, dict)] == [{"predict": [2]}, {"transform": [6]}]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from service.contract import Contract, Feature, Output
 from service.errors import ContractError, MalformedBodyError, ProblemError
 from service.npy import parse_array
-from service.schema import PredictRequest, _parse_carefully
+from service.schema import PredictRequest, parse_carefully
 from tests.support.problem import check_problem
 
 NPY = "application/x-npy"
@@ -118,6 +118,8 @@ def test_a_cell_is_named_by_row_and_column() -> None:
         npy_of([[1.0, 2.0]]).replace(b"'<f8'", b"f(2) "),
         npy_of([[1.0, 2.0]]).replace(b"v\x00", b"\xff\xff", 1),
         b"\x93NUMPY\x01\x00\x76\x00" + b"(" * 118,
+        npy_of([[1.0, 2.0]]).replace(b"(1, 2), ", b"(True,2)"),
+        npy_of([[1.0, 2.0]]).replace(b"(1, 2), ", b"(1L, 2),"),
     ],
     ids=[
         "empty",
@@ -132,6 +134,8 @@ def test_a_cell_is_named_by_row_and_column() -> None:
         "call",
         "head length",
         "nested",
+        "true",
+        "Python 2",
     ],
 )
 def test_what_is_no_npy_file_is_malformed(body: bytes) -> None:
@@ -139,6 +143,18 @@ def test_what_is_no_npy_file_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBodyError) as refused:
         parse_array(body, "", NUMBERS, 10)
     assert refused.value.metric_code == "invalid_npy"
+
+
+def test_a_signalling_nan_is_a_missing_value() -> None:
+    """It is one, and NumPy need not warn of it."""
+    values = np.array([0x7F800001, 0x3F800000], dtype=np.uint32).view(np.float32).reshape(1, 2)
+    assert code_of(npy_of(values)) == "missing_value"
+
+
+@pytest.mark.parametrize("value", [2.0**53, 1e300, -1e300])
+def test_large_numbers_that_lose_nothing_are_taken(value: float) -> None:
+    """Only a whole number that was one before can lose digits."""
+    assert parse_array(npy_of([[value, 1.0]]), "", NUMBERS, 10).columns.tolist() == [[value, 1.0]]  # type: ignore[union-attr]
 
 
 def test_pickled_objects_are_never_loaded() -> None:
@@ -171,7 +187,7 @@ def test_it_takes_and_refuses_what_json_does(rows: list[tuple[Any, Any]]) -> Non
     cells = [[None if cell != cell else cell for cell in row] for row in values.tolist()]
     text = json.dumps({"X": cells}).replace("Infinity", "1e999").encode()
     for contract in (NUMBERS, PICKY):
-        expected = outcome(lambda contract=contract: _parse_carefully(text, contract, 10))
+        expected = outcome(lambda contract=contract: parse_carefully(text, contract, 10))
         assert outcome(lambda contract=contract: parse_array(npy_of(values), "", contract, 10)) == expected
 
 
@@ -211,6 +227,18 @@ def test_the_answer_may_be_an_array(client_of: Callable[..., FlaskClient]) -> No
     assert response.content_type == NPY
     expected = client_of().post("/predict", json={"X": EXAMPLE.tolist()}).json["y_pred"]
     assert np.load(io.BytesIO(response.data)).tolist() == expected
+
+
+def test_a_long_query_is_read_all_the_same(client_of: Callable[..., FlaskClient]) -> None:
+    """What is not meant for us is let alone."""
+    query = "&".join(f"a{number}=1" for number in range(50))
+    assert post(client_of(), EXAMPLE, f"/predict?{query}").status_code == 200
+
+
+def test_what_is_accepted_beside_arrays_changes_nothing(client_of: Callable[..., FlaskClient]) -> None:
+    """The first of the list is what the client wants most."""
+    assert post(client_of(), EXAMPLE, Accept=f"{NPY}, */*;q=0.1").content_type == NPY
+    assert post(client_of(), EXAMPLE, Accept=f"application/json, {NPY}").content_type == "application/json"
 
 
 @pytest.mark.parametrize("outputs", ["predict", "predict_proba,decision_function"])

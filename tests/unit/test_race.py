@@ -123,6 +123,21 @@ def test_a_later_engine_takes_over_with_less_than_half_the_time(seconds: Any, ch
     assert racing._chosen(choice, PASSED, timings) == serves
 
 
+@pytest.mark.parametrize(
+    ("estimator", "joins"),
+    [(ensemble.RandomForestRegressor(9, random_state=0), True), (linear_model.Ridge(), False)],
+    ids=["forest", "line"],
+)
+def test_requests_are_joined_only_if_an_exact_answer_stays_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, estimator: Any, joins: bool
+):
+    """The last bits of a line's answer depend on how many rows are asked for at once, those of a forest's do not."""
+    monkeypatch.setattr(racing, "_batching_pays", lambda *_: True)
+    wide = np.random.default_rng(0).normal(size=(len(PRICES), 30))
+    artifact = baked(tmp_path / "artifact", estimator, engine=SCIKIT_LEARN, X=wide)
+    assert entry(artifact, SCIKIT_LEARN)["batch_invariant"] == artifact.manifest["batching"] == joins
+
+
 def test_timings_are_no_part_of_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """They tell about a machine; and where the same bytes are asked for, there are none."""
     first = baked(tmp_path / "first", linear_model.LinearRegression())

@@ -15,7 +15,7 @@ from service.contract import Contract, Feature, Output
 from service.engine import estimator_input
 from service.errors import MAX_FAULTS, BodyTooLargeError, ContractError, MalformedBodyError, ProblemError
 from service.model import Model
-from service.schema import PredictRequest, _parse_carefully, _parse_matrix, _parse_quickly, encode_answer, parse_request
+from service.schema import PredictRequest, _parse_matrix, _parse_quickly, encode_answer, parse_carefully, parse_request
 from tests.support.corpus import CASES, Case
 
 # The service ignores this for the whole process; pytest's own filters come after that.
@@ -225,7 +225,7 @@ def check_agreement(body: bytes, contract: Contract) -> None:
     ways = [_parse_quickly, *([_parse_matrix] if contract.any_numbers else [])]
     quick_ones = [way(body, contract, MAX_ROWS) for way in ways]
     try:
-        careful = _parse_carefully(body, contract, MAX_ROWS)
+        careful = parse_carefully(body, contract, MAX_ROWS)
     except ProblemError:
         assert quick_ones == [None] * len(ways)
         return
