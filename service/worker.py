@@ -44,7 +44,8 @@ READS_AT_ONCE = 4  # of one connection, before others have their turn
 LINGER_SECONDS = 2.0  # as Gunicorn
 SCRATCH = bytearray(64 * 1024)  # what comes after the last answer is read into it, and never looked at
 HELD_BODIES = 8  # of the longest length: what one process holds of incomplete requests and unread answers
-OWN_FILES = 256  # descriptors that are no connections
+MAX_LINGERING = 128  # connections that wait for their clients to have seen that it is over
+OWN_FILES = 256  # descriptors that are no connections in use
 RETRY_AFTER_SECONDS = 1
 
 
@@ -210,10 +211,13 @@ class Worker(ThreadWorker):
                 return
             except OSError as error:
                 self.log.error("No connection can be accepted: %s", error.strerror)
-                if not self._make_room():
+                if not self._close_oldest(self.lingering, self.idle):
                     self._set_accepting(False)  # until the next tick
                 return
-            room = len(self.connections) < self.worker_connections or self._make_room()
+            in_use = len(self.connections) - len(self.lingering)  # those were told that it is over
+            room = in_use < self.worker_connections or self._close_oldest(self.idle)
+            if len(self.lingering) > MAX_LINGERING:
+                self._close_oldest(self.lingering)
             try:
                 connection = Connection(
                     sock, client, address, self.options, self._known_heads, self._max_body_bytes, self.answers.seconds
@@ -232,9 +236,9 @@ class Worker(ThreadWorker):
                 self._epoll.register(connection.fd, EVENTS)
                 self._shed(connection, "TooManyConnections", close=True)
 
-    def _make_room(self) -> bool:
-        """Close the connection that is idle for the longest time, and return whether there was one."""
-        for waiting in (self.lingering, self.idle):
+    def _close_oldest(self, *kinds: Waiting) -> bool:
+        """Close the connection that has waited for the longest time, and return whether there was one."""
+        for waiting in kinds:
             if waiting:
                 self._drop(next(iter(waiting)))
                 return True
