@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+DOCUMENT = {"X": [[1500, 3]]}
+BODY = json.dumps(DOCUMENT)
 HEADERS = {"Content-Type": "application/json"}
 
 
@@ -28,7 +30,7 @@ class Load:
     expected: list[float]
     n_clients: int = 16
     pause_seconds: float = 0.05
-    document: Any = field(default_factory=lambda: {"X": [[1500, 3]]})
+    document: Any = field(default_factory=lambda: DOCUMENT)
     answered: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     connections: int = 0
