@@ -10,6 +10,7 @@ from service.artifact import ArtifactError, verify
 from service.client import ClientError, base_url, healthcheck
 from service.config import Settings, SettingsError, settings_table
 from service.cpu import compute_threads
+from service.memory import keep_memory
 from service.prestop import DrainError, drain
 
 EXIT_FAILED = 1
@@ -142,6 +143,7 @@ def _set_thread_budget(settings: Settings) -> None:
 
 def _serve(settings: Settings, _options: argparse.Namespace) -> int:
     _set_thread_budget(settings)
+    keep_memory()
     artifact = verify(settings.artifact)
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # somebody else's; ours is set where processes share series
     from service.server import Server  # imports NumPy, which must find the thread budget
