@@ -1,4 +1,4 @@
-"""How the C library keeps memory: what a large request needed is kept for the next one, once, and not by every thread."""
+"""How the C library keeps memory: what a large request needed is kept for the next one, not by every thread."""
 
 import ctypes
 
