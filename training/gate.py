@@ -226,7 +226,7 @@ def _cells(column: "pd.Series[Any]", feature: Feature) -> NDArray[Any]:
 
 def as_columns(table: Table, contract: Contract) -> Columns:
     """Return rows as a request has them."""
-    if all(feature.kind == "number" for feature in contract.features):
+    if contract.all_numbers:
         return np.ascontiguousarray(np.array(table, dtype=np.float64).T)
     return [cells if cells.dtype == np.float64 else cells.tolist() for cells in table]
 
