@@ -76,13 +76,15 @@ types: install ## Check types
 check: lint types test ## Run all that CI runs
 
 lock: install ## Update the lock files to the newest versions that pyproject.toml allows
-	$(COMPILE) --upgrade pyproject.toml $(addprefix --extra ,frames training engines converters dev) -o requirements/dev.txt
+	$(COMPILE) --upgrade pyproject.toml $(addprefix --extra ,frames training engines converters tracing dev) -o requirements/dev.txt
 	$(COMPILE) --upgrade pyproject.toml --extra training -c requirements/dev.txt -o requirements/training.txt
 	$(COMPILE) --upgrade pyproject.toml --extra training --extra engines --extra converters -c requirements/dev.txt \
 		-o requirements/training-engines.txt
 	$(COMPILE) --upgrade pyproject.toml --extra frames -c requirements/dev.txt -o requirements/serving-frames.txt
 	$(COMPILE) --upgrade pyproject.toml --extra frames --extra engines -c requirements/dev.txt \
 		-o requirements/serving-engines.txt
+	$(COMPILE) --upgrade pyproject.toml --extra frames --extra tracing -c requirements/dev.txt \
+		-o requirements/serving-tracing.txt
 	$(COMPILE) --upgrade pyproject.toml -c requirements/dev.txt -o requirements/serving.txt
 	$(COMPILE) --upgrade --group checkov -o requirements/checkov.txt
 

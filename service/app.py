@@ -1,6 +1,7 @@
 """create_app: wires model, metrics, logs and errors into one Flask application."""
 
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from urllib.parse import quote
 from wsgiref.types import WSGIEnvironment
@@ -15,7 +16,7 @@ from service.metrics import Metrics
 from service.model import Model
 from service.observe import REQUEST_ID, ROUTE, observed
 from service.refusal import refusal
-from service.views import add_model_routes, add_operations_routes, predictor
+from service.views import Watch, add_model_routes, add_operations_routes, predictor
 
 HOST = re.compile(
     r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
@@ -24,10 +25,20 @@ PATH_CHARACTERS = "/:@!$&'()*+,;="  # RFC 3986 3.3: what may stand in a path as 
 QUERY_CHARACTERS = PATH_CHARACTERS + "?%"  # not decoded by WSGI, so that a % stays what it is
 
 
-def create_app(settings: Settings, model: Model, metrics: Metrics, lifecycle: Lifecycle) -> Flask:
-    """Return the API of one model: /predict, /openapi.json, and all that the health port answers."""
+def create_app(
+    settings: Settings, model: Model, metrics: Metrics, lifecycle: Lifecycle, watches: Sequence[Watch] = ()
+) -> Flask:
+    """Return the API of one model: /predict, /openapi.json, and all that the health port answers.
+
+    Args:
+        settings: How to serve.
+        model: What is served.
+        metrics: Where requests are counted.
+        lifecycle: Whether it is ready.
+        watches: What looks at every prediction.
+    """
     app = _bare_app()
-    predict = predictor(settings, model, metrics)
+    predict = predictor(settings, model, metrics, watches)
     add_operations_routes(app, metrics, lifecycle)
     add_model_routes(app, predict, model, settings.max_rows)
     app.before_request(_tell_route)

@@ -1,11 +1,13 @@
 """The routes: /predict /openapi.json of a model; probes, metrics and identity for those who look after it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 from urllib.parse import parse_qs
 from wsgiref.types import WSGIEnvironment
 
 import orjson
 from flask import Flask, Response, request
+from numpy.typing import NDArray
 
 from service import __version__, npy
 from service.artifact import Artifact
@@ -15,17 +17,19 @@ from service.errors import NotReadyError, ProblemError
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.model import Model
-from service.observe import ROWS
+from service.observe import REQUEST_ID, ROWS
 from service.openapi import openapi_document
-from service.schema import PredictRequest, encode_answer, parse_request
+from service.schema import Columns, encode_answer, parse_request
 
 PREDICT = "/predict"
 
 # From a request to the bytes of its answer and their media type.
 Predict = Callable[[WSGIEnvironment], tuple[bytes, str]]
+# What looks at every prediction, after it was made: the request's id, the cells, the outputs by name. Never waits.
+Watch = Callable[[str, Columns, dict[str, NDArray[Any]]], None]
 
 
-def predictor(settings: Settings, model: Model, metrics: Metrics) -> Predict:
+def predictor(settings: Settings, model: Model, metrics: Metrics, watches: Sequence[Watch] = ()) -> Predict:
     """Return what answers a prediction request, whichever way it came here.
 
     It raises a ProblemError for what cannot be answered.
@@ -39,12 +43,15 @@ def predictor(settings: Settings, model: Model, metrics: Metrics) -> Predict:
                 wanted = parse_request(body, contract, settings.max_rows)
             else:
                 wanted = npy.parse_array(body, _outputs_of_query(environ), contract, settings.max_rows)
-            answer = _encoded(model, wanted, environ.get("HTTP_ACCEPT", ""))
+            answers = model.predict(wanted.columns, wanted.outputs)
+            answer = _encoded(model, answers, environ.get("HTTP_ACCEPT", ""))
         except ProblemError as error:
             metrics.count_error(error.metric_code)
             raise
         environ[ROWS] = wanted.n_samples
         metrics.rows.inc(wanted.n_samples)
+        for watch in watches:
+            watch(environ[REQUEST_ID], wanted.columns, answers)
         return answer
 
     return predict
@@ -55,8 +62,7 @@ def _outputs_of_query(environ: WSGIEnvironment) -> str:
     return ",".join(parse_qs(query).get("outputs", [])) if query else ""
 
 
-def _encoded(model: Model, wanted: PredictRequest, accept: str) -> tuple[bytes, str]:
-    answers = model.predict(wanted.columns, wanted.outputs)
+def _encoded(model: Model, answers: dict[str, NDArray[Any]], accept: str) -> tuple[bytes, str]:
     if accept.partition(",")[0].partition(";")[0].strip() == npy.MEDIA_TYPE:
         return npy.encode_array(answers), npy.MEDIA_TYPE
     return encode_answer(answers, model.contract, model.identity), JSON

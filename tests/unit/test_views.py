@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -9,7 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service import __version__
+from service.app import create_app
+from service.config import Settings
 from service.contract import Contract
+from service.lifecycle import Lifecycle
+from service.metrics import Metrics
 from service.model import Model
 from tests.support.corpus import CANARY, CASES, GOOD, SETTINGS, Case
 from tests.support.problem import check_problem
@@ -203,3 +208,17 @@ def test_metrics_come_in_the_format_that_is_asked_for(client_of: ClientOf) -> No
     assert asked.content_type.startswith("application/openmetrics-text")
     assert asked.text.endswith("# EOF\n")
     assert client.get("/metrics").content_type.startswith("text/plain")
+
+
+def test_whatever_watches_sees_each_prediction_and_no_refusal(model_of: Callable[[str], Model]) -> None:
+    """Drift and feedback are about predictions that were answered: with their id, their cells and their outputs."""
+    seen: list[Any] = []
+    app = create_app(
+        Settings(), model_of("house_prices"), Metrics(1), Lifecycle(), [lambda *prediction: seen.append(prediction)]
+    )
+    client = app.test_client()
+    answer = client.post("/predict", json={"X": [[1500, 3]]}, headers={"X-Request-ID": "one"})
+    assert client.post("/predict", json={"X": [[1500]]}).status_code == 422
+    [(identifier, columns, answers)] = seen
+    assert (identifier, columns.tolist()) == ("one", [[1500.0, 3.0]])
+    assert answers["predict"].tolist() == answer.json["y_pred"]
