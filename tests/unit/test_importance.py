@@ -24,7 +24,7 @@ NUMBERS = pd.DataFrame(RNG.normal(size=(N_ROWS, 2)), columns=["much", "little"])
 
 def importance_of(estimator: Any, frame: pd.DataFrame, y: Any, output: str = "predict", seed: int = 0) -> Any:
     """Fit an estimator and return the importance of its features."""
-    container = "float64" if all(dtype == float for dtype in frame.dtypes) else "frame"
+    container = "float64" if all(dtype.kind == "f" for dtype in frame.dtypes) else "frame"
     fitted = estimator.fit(frame.to_numpy() if container == "float64" else frame, y)
     return feature_importance(Asker(fitted, container, [output]), frame, seed)
 
@@ -43,6 +43,14 @@ def test_the_important_one_of_two_features_wins(estimator: Any, y: Any):
     found = importance_of(estimator, NUMBERS, y)
     assert list(found) == ["much", "little"]
     assert found["much"] > 2 * found["little"] >= 0
+
+
+def test_probabilities_tell_apart_what_changes_no_label():
+    """Of many features alike, none changes a label alone; the one that does not matter is still told from them."""
+    frame = pd.DataFrame(np.repeat(NUMBERS[["much"]].to_numpy(), 3, axis=1), columns=["a", "b", "c"]).assign(noise=0.0)
+    forest = RandomForestClassifier(n_estimators=20, max_features=1, random_state=0).fit(frame.to_numpy(), frame.a > 0)
+    found = feature_importance(Asker(forest, "float64", ["predict", "predict_proba"]), frame, 0)
+    assert min(found["a"], found["b"], found["c"]) > found["noise"] == 0.0
 
 
 def test_numbers_are_compared_in_standard_deviations():
