@@ -198,9 +198,12 @@ class Drift:
         try:
             self._remember(columns, outputs.get(PREDICT))
         except Exception as error:  # noqa: BLE001 - a prediction is not to fail because it cannot be counted
-            if not self._failed:
-                sys.stderr.write(f"Rows are missing in the counts for drift: {type(error).__name__}\n")
-            self._failed = True
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        if not self._failed:
+            sys.stderr.write(f"Rows are missing in the counts for drift: {type(error).__name__}\n")
+        self._failed = True
 
     def _remember(self, columns: Columns, predictions: NDArray[Any] | None) -> None:
         n_samples = len(columns) if self._takes_matrix else len(columns[0])
@@ -261,7 +264,10 @@ class Drift:
     def exposition(self, openmetrics: bool) -> bytes:
         """Return the series as text, without an end, in the OpenMetrics format or the classic one."""
         with self._lock:
-            self._count()
+            try:
+                self._count()
+            except Exception as error:  # noqa: BLE001 - nor is a scrape of all the other series
+                self._tell(error)
             counts = self._counts.total().tolist()
         if openmetrics not in self._texts:
             self._texts[openmetrics] = self._text_around_counts(openmetrics)
