@@ -146,9 +146,10 @@ class Numbers:
     def __init__(self, columns: Sequence[tuple[Ranges, int]]) -> None:
         width = max(len(ranges.bounds) for ranges, _ in columns)
         # Where a column has fewer bounds than others, its last one is repeated, and no number is in between.
-        self._bounds = np.array([_filled(ranges.bounds, width) for ranges, _ in columns])
-        self._places = np.array([_filled(ranges.cells, width + 1) for ranges, _ in columns], dtype=np.intp)
-        self._places += np.array([[begin] for _, begin in columns])
+        self._bounds = [np.array(_filled(ranges.bounds, width)) for ranges, _ in columns]
+        places = [[begin + cell for cell in _filled(ranges.cells, width + 1)] for ranges, begin in columns]
+        self._places = np.array(places, dtype=np.intp).ravel()
+        self._shape = len(columns), width + 2
 
     def counts(self, values: NDArray[np.float64], n_places: int) -> NDArray[np.int64]:
         """Return how many values are in each bin.
@@ -157,13 +158,11 @@ class Numbers:
             values: Of shape (n_columns, n_samples), each row in one piece of memory; NaN for what is missing.
             n_places: How many bins there are, these and others.
         """
-        n_columns, width = self._bounds.shape
-        n_below = np.zeros((n_columns, width + 2), dtype=np.int64)
-        for row, ordered, bounds in zip(n_below, np.sort(values, axis=1), self._bounds, strict=True):
-            row[1:-1] = ordered.searchsorted(bounds)
+        n_below = np.zeros(self._shape, dtype=np.int64)  # first none, then up to each bound, in the end all
+        n_below[:, 1:-1] = list(map(np.ndarray.searchsorted, np.sort(values, axis=1), self._bounds))
         n_below[:, -1] = values.shape[1]
-        n_in_cells = np.diff(n_below, axis=1)
-        return np.bincount(self._places.ravel(), n_in_cells.ravel(), n_places).astype(np.int64)
+        n_in_cells = np.diff(n_below, axis=1).ravel()
+        return np.bincount(self._places, n_in_cells, n_places).astype(np.int64)
 
 
 def _filled(values: tuple[Any, ...], width: int) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,6 @@ class Drift:
     ) -> None:
         self._version = version
         self._n_most = settings.drift_rows
-        self._spread = 2 * np.arange(self._n_most) + 1  # odd, as the middles of so many parts of a request are
         self._takes_matrix = contract.all_numbers
         self._importance = reference.get("importance", {})
         watched = _most_important(contract, self._importance, settings.drift_features)
@@ -207,11 +207,11 @@ class Drift:
 
     def _remember(self, columns: Columns, predictions: NDArray[Any] | None) -> None:
         n_samples = len(columns) if self._takes_matrix else len(columns[0])
-        rows = None if n_samples <= self._n_most else self._spread * n_samples // (2 * self._n_most)
+        rows = None if n_samples <= self._n_most else _evenly_spread(self._n_most, n_samples)
         cells, places = self._of_matrix(columns, rows) if self._takes_matrix else self._of_columns(columns, rows)
         predicted: list[Any] = []
         if predictions is not None and (self._predicted_numbers or self._predicted_places):
-            predicted = (predictions if rows is None else predictions[rows]).tolist()
+            predicted = (predictions if rows is None else predictions.take(rows)).tolist()
             if self._predicted_places:
                 places = [*places, *map(self._predicted_places.__getitem__, predicted)]
         with self._lock:
@@ -226,7 +226,7 @@ class Drift:
 
     def _of_matrix(self, matrix: Any, rows: NDArray[np.intp] | None) -> tuple[NDArray[np.float64] | None, list[int]]:
         """Return the numbers of these rows of a matrix, of shape (n_rows, n_numbers), and no places."""
-        some = matrix if rows is None else matrix[rows]
+        some = matrix if rows is None else matrix.take(rows, axis=0)
         return some if self._takes_all else some.take(self._numbers_at, axis=1), []
 
     def _of_columns(self, columns: Any, rows: NDArray[np.intp] | None) -> tuple[NDArray[np.float64] | None, list[int]]:
@@ -234,7 +234,7 @@ class Drift:
         numbers = [columns[index] for index in self._numbers_at]
         values = [columns[index] for index in self._values_at]
         if rows is not None:
-            numbers = [column[rows] for column in numbers]
+            numbers = [column.take(rows) for column in numbers]
             chosen = rows.tolist()
             values = [[column[row] for row in chosen] for column in values]
         places = [place[cell] for place, column in zip(self._places, values, strict=True) for cell in column]
@@ -252,11 +252,12 @@ class Drift:
         cells, found, predicted = self._cells, self._found, self._predicted
         self._forget()
         n_places = len(self._bins)
-        counts = np.bincount(np.array(found, dtype=np.intp), minlength=n_places)
+        counts = np.bincount(np.fromiter(found, np.intp, len(found)), minlength=n_places)
         if self._numbers and cells:
             counts += self._numbers.counts(np.ascontiguousarray(np.concatenate(cells).T), n_places)
         if self._predicted_numbers and predicted:
-            counts += self._predicted_numbers.counts(np.array([predicted], dtype=np.float64), n_places)
+            values = np.fromiter(predicted, np.float64, len(predicted))
+            counts += self._predicted_numbers.counts(values.reshape(1, -1), n_places)
         self._counts.add(counts)
 
     # What is scraped --------------------------------------------------------------------------------------------------
@@ -300,6 +301,12 @@ class Drift:
         for family, samples in zip(FAMILIES, (features, predictions, features, predictions, importances), strict=True):
             if samples:
                 yield family.metric(self._version, samples)
+
+
+@lru_cache(maxsize=32)
+def _evenly_spread(n_rows: int, n_samples: int) -> NDArray[np.intp]:
+    """Return the rows in the middle of so many equal parts of a request."""
+    return (2 * np.arange(n_rows) + 1) * n_samples // (2 * n_rows)
 
 
 def _most_important(contract: Contract, importance: Mapping[str, float], n_features: int) -> list[int]:
