@@ -73,6 +73,8 @@ class Metrics:
         if shared is not None:
             MultiProcessCollector(self._registry, path=str(shared))
         self._registry.register(AtScrape(self._readings))
+        # What writes further series, told whether OpenMetrics is wanted.
+        self.providers: list[Callable[[bool], bytes]] = []
 
         # A series by its labels, found quicker than the library does; as many as there are series.
         self._series_of: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
@@ -192,7 +194,10 @@ class Metrics:
             encode, content_type = choose_encoder(accept)
         except (TypeError, ValueError):  # the library reads the version in the header without a doubt
             encode, content_type = choose_encoder("")
-        return encode(self._registry), content_type
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        end = b"# EOF\n" if openmetrics else b""
+        own = encode(self._registry).removesuffix(end)
+        return b"".join([own, *(provider(openmetrics) for provider in self.providers), end]), content_type
 
 
 class AtScrape(Collector):

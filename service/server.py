@@ -26,11 +26,12 @@ from service.app import create_app, create_health_app
 from service.artifact import Artifact, ArtifactError
 from service.config import Settings, SettingsError
 from service.cpu import request_threads
+from service.drift import REFERENCE, Drift
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics, Reading, forget_gauges, share_series
 from service.model import load_model, quick_body_bytes
 from service.tls import Certificate
-from service.views import PREDICT
+from service.views import PREDICT, Watch
 from service.worker import Worker
 
 COUNT_BYTES = 8
@@ -136,6 +137,7 @@ class Server(BaseApplication):
 
     def post_fork(self, arbiter: Arbiter, worker: Worker) -> None:
         """Answer probes from now on: live, and not ready while the model is being loaded."""
+        self.slot = worker.slot
         if self.series_directory:
             share_series(self.series_directory, worker.slot)
         self.metrics = Metrics(arbiter.pid, self.series_directory, self.model_version)
@@ -168,10 +170,19 @@ class Server(BaseApplication):
         if artifact.manifest["batching"]:
             model.count_batches(self.metrics.batch_counter())
         self.quick_body_bytes = quick_body_bytes(model)
-        app = create_app(self.settings, model, self.metrics, self.lifecycle)
+        app = create_app(self.settings, model, self.metrics, self.lifecycle, self._watches(artifact))
         self.lifecycle.served = artifact
         sys.stderr.write(_welcome(artifact, self.settings))
         return app
+
+    def _watches(self, artifact: Artifact) -> list[Watch]:
+        """Return what looks at every prediction."""
+        if not self.settings.drift_features:
+            return []
+        reference = json.loads(artifact.read(REFERENCE))
+        drift = Drift(reference, artifact.contract, artifact.version, self.settings, self.series_directory, self.slot)
+        self.metrics.providers.append(drift.exposition)
+        return [drift]
 
     def answers_at_once(self, method: str, path: str, n_body_bytes: int) -> bool:
         """Return whether a request is so quick that handing it to another thread would take longer."""
