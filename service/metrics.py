@@ -60,7 +60,8 @@ class Metrics:
         if shared is not None:
             MultiProcessCollector(self._registry, path=str(shared))
         self._registry.register(ProcessTree(master))
-        own = None if shared else self._registry
+        # Where series are registered; those of several processes are found in their files.
+        self.registry = own = None if shared else self._registry
         self._requests = Counter(
             "bakehouse_http_requests",
             "Requests answered, by route, method and status class.",
