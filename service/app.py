@@ -10,13 +10,21 @@ from flask import Flask, Response, request
 
 from service.config import Settings
 from service.errors import ProblemError
+from service.feedback import Feedback, has_truth, why_no_feedback
 from service.hot import hot_route
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.model import Model
 from service.observe import REQUEST_ID, ROUTE, observed
 from service.refusal import refusal
-from service.views import Watch, add_check_route, add_model_routes, add_operations_routes, predictor
+from service.views import (
+    Watch,
+    add_check_route,
+    add_feedback_route,
+    add_model_routes,
+    add_operations_routes,
+    predictor,
+)
 
 HOST = re.compile(
     r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
@@ -28,7 +36,7 @@ QUERY_CHARACTERS = PATH_CHARACTERS + "?%"  # not decoded by WSGI, so that a % st
 def create_app(
     settings: Settings, model: Model, metrics: Metrics, lifecycle: Lifecycle, watches: Sequence[Watch] = ()
 ) -> Flask:
-    """Return the API of one model: /predict, /openapi.json, and all that the health port answers.
+    """Return the API of one model: /predict, /feedback, /openapi.json, and all that the health port answers.
 
     Args:
         settings: How to serve.
@@ -38,9 +46,13 @@ def create_app(
         watches: What looks at every prediction.
     """
     app = _bare_app()
-    predict = predictor(settings, model, metrics, watches)
+    missing = why_no_feedback(settings, model.artifact)
+    feedback = None if missing else Feedback(model, settings, metrics)
+    predict = predictor(settings, model, metrics, [*watches, *([feedback.memory.remember] if feedback else [])])
     add_operations_routes(app, metrics, lifecycle)
-    add_model_routes(app, predict, model, settings.max_rows)
+    add_model_routes(app, predict, model, settings.max_rows, bool(feedback))
+    if has_truth(model.artifact):
+        add_feedback_route(app, feedback or missing, model, settings.max_body_bytes)
     app.before_request(_tell_route)
     if settings.redirect_to_https:
         app.before_request(_redirect_to_https)

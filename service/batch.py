@@ -101,7 +101,7 @@ def _batch_of(queue: deque[_Waiting]) -> list[_Waiting]:
 def _answer_all(engine: Engine, batch: list[_Waiting]) -> None:
     """Give each its answer; where the engine refuses the batch, each is asked for alone, so that only one may fail."""
     try:
-        together = engine(_joined([waiting.columns for waiting in batch]), batch[0].outputs)
+        together = engine(joined([waiting.columns for waiting in batch]), batch[0].outputs)
     except Exception as error:  # noqa: BLE001 - an engine refuses with whatever its own code raises
         if len(batch) == 1:
             batch[0].answer = error
@@ -116,7 +116,8 @@ def _answer_all(engine: Engine, batch: list[_Waiting]) -> None:
         start = end
 
 
-def _joined(parts: list[Columns]) -> Columns:
+def joined(parts: list[Columns]) -> Columns:
+    """Return the rows of several requests, at least one, as those of one."""
     if len(parts) == 1:
         return parts[0]
     if isinstance(parts[0], np.ndarray):

@@ -154,6 +154,38 @@ class Settings:
     graceful_timeout_seconds: int = _setting(
         "BAKEHOUSE_GRACEFUL_TIMEOUT_SECONDS", 30, "How long requests in flight may take at a stop.", "seconds", 1, 3600
     )
+    feedback_bytes: int = _setting(
+        "BAKEHOUSE_FEEDBACK_BYTES",
+        8 * 1024**2,  # about 20,000 requests of a row with a few numbers
+        "What a process may remember of requests whose true values may still be told, the oldest forgotten first; "
+        "0 turns feedback off.",
+        "bytes",
+        0,
+        1024**4,
+    )
+    feedback_seconds: int = _setting(
+        "BAKEHOUSE_FEEDBACK_SECONDS",
+        86_400,
+        "How long after a prediction its true values are taken.",
+        "seconds",
+        1,
+        31_536_000,
+    )
+    prediction_log: str = _setting(
+        "BAKEHOUSE_PREDICTION_LOG",
+        "",
+        "Where predictions are logged with their inputs, as JSON lines: a file, - for standard output, or nowhere.",
+        "file",
+    )
+    prediction_log_ratio: float = _setting(
+        "BAKEHOUSE_PREDICTION_LOG_RATIO", 1.0, "The share of requests whose predictions are logged.", "", 0, 1
+    )
+    prediction_log_redact: str = _setting(
+        "BAKEHOUSE_PREDICTION_LOG_REDACT",
+        "",
+        "Features and outputs that are logged as null, with commas between their names; * for all features.",
+        "names",
+    )
     worker_timeout_seconds: int = _setting(
         "BAKEHOUSE_WORKER_TIMEOUT_SECONDS",
         60,

@@ -93,7 +93,8 @@ def estimator_input(columns: Columns, contract: Contract) -> "Instances":
     """Return what the estimator was fitted on: one matrix, or a frame with the training data's dtypes."""
     if contract.container != "frame":
         if isinstance(columns, np.ndarray):
-            return columns.astype(contract.container, copy=False)
+            # A copy: estimators with copy=False write to it, and the request's cells are looked at again.
+            return columns.astype(contract.container)
         X = np.empty((len(columns[0]), len(columns)), dtype=contract.container)
         for index, column in enumerate(columns):
             X[:, index] = _with_nan(column) if contract.container == "object" else column

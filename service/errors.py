@@ -71,6 +71,13 @@ class BodyTooLargeError(ProblemError):
     code = "too_large"
 
 
+class NotFoundError(ProblemError):
+    """What the request is about is not here."""
+
+    status = HTTPStatus.NOT_FOUND
+    code = "not_found"
+
+
 class NotAcceptableError(ProblemError):
     """The answer cannot have the form that was asked for."""
 

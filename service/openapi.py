@@ -6,6 +6,7 @@ from typing import Any
 from service import __version__, npy
 from service.artifact import Artifact
 from service.contract import PER_CLASS_OUTPUTS, PREDICT, Contract, Feature, Output, answer_member
+from service.logs import REQUEST_ID
 
 PROBLEMS = {
     400: "The body is no JSON.",
@@ -16,14 +17,20 @@ PROBLEMS = {
     422: "The body is JSON that breaks the contract; errors names the first cells at fault.",
     503: "The server is busy: send the request again after the seconds in Retry-After.",
 }
+FEEDBACK_PROBLEMS = {
+    **{status: text for status, text in PROBLEMS.items() if status != 406},
+    404: "No request that is named is remembered: another pod answered it, or it is too long ago, or there was none.",
+    422: "The body is JSON that does not fit the contract, or the request that it names.",
+}
 
 
-def openapi_document(artifact: Artifact, max_rows: int) -> dict[str, Any]:
+def openapi_document(artifact: Artifact, max_rows: int, takes_feedback: bool) -> dict[str, Any]:
     """Return the document.
 
     Args:
         artifact: The model.
         max_rows: The most rows of one request, from the settings.
+        takes_feedback: Whether true values are taken.
     """
     contract = artifact.contract
     example = artifact.golden()[0]
@@ -58,6 +65,7 @@ def openapi_document(artifact: Artifact, max_rows: int) -> dict[str, Any]:
                     },
                 }
             },
+            **({"/feedback": _feedback_path(example, answer["model"])} if takes_feedback else {}),
             "/healthz": _get("live", "The process answers."),
             "/readyz": _get("ready", "The model is loaded and traffic is welcome.", {"503": _problem("Not ready.")}),
             "/version": _get("version", "The service version, and the model's name, version and digest."),
@@ -75,6 +83,7 @@ def openapi_document(artifact: Artifact, max_rows: int) -> dict[str, Any]:
             "schemas": {
                 "Request": _request_schema(contract, max_rows),
                 "Answer": _answer_schema(contract),
+                **(_feedback_schemas(contract, max_rows) if takes_feedback else {}),
                 "Problem": _problem_schema(),
             }
         },
@@ -168,12 +177,16 @@ def _answer_schema(contract: Contract) -> dict[str, Any]:
     members = {answer_member(output.name): _output_schema(output) for output in contract.outputs}
     if contract.classes is not None and any(output.name in PER_CLASS_OUTPUTS for output in contract.outputs):
         members["classes"] = {"const": list(contract.classes), "description": "The order of values for each class."}
-    members["model"] = {
+    members["model"] = _model_schema()
+    return {"type": "object", "properties": members, "required": ["model"]}
+
+
+def _model_schema() -> dict[str, Any]:
+    return {
         "type": "object",
         "properties": {"name": {"type": "string"}, "version": {"type": "string"}},
         "required": ["name", "version"],
     }
-    return {"type": "object", "properties": members, "required": ["model"]}
 
 
 def _output_schema(output: Output) -> dict[str, Any]:
@@ -184,6 +197,64 @@ def _output_schema(output: Output) -> dict[str, Any]:
         value["description"] = f"In this order: {', '.join(output.columns)}."
     of = "The predictions" if output.name == PREDICT else f"What {output.name} answers"
     return {"type": "array", "items": value, "description": f"{of}, one for each row."}
+
+
+def _feedback_path(example: dict[str, Any], model: dict[str, str]) -> dict[str, Any]:
+    """Return the path for true values; its example is the truth of the one for predictions, had that been right."""
+    values = example["response"][answer_member(PREDICT)]
+    answer = {"accepted": len(values), "repeated": 0, "unknown": 0, "model": model}
+    body = {"request_id": "order-17", "y_true": values}
+    return {
+        "post": {
+            "operationId": "feedback",
+            "summary": "Tell what was right for rows that were predicted, by the X-Request-ID of their answer.",
+            "requestBody": {"required": True, "content": _json({"$ref": "#/components/schemas/Feedback"}, body)},
+            "responses": {
+                "200": {
+                    "description": "How many rows had no truth before, had it already, and are of unknown requests.",
+                    "content": _json({"$ref": "#/components/schemas/FeedbackAnswer"}, answer),
+                },
+                **{str(status): _problem(text) for status, text in FEEDBACK_PROBLEMS.items()},
+            },
+        }
+    }
+
+
+def _feedback_schemas(contract: Contract, max_rows: int) -> dict[str, Any]:
+    value = {"type": "number"} if contract.classes is None else {"enum": list(contract.classes)}
+    truth = {
+        "type": "object",
+        "properties": {
+            "request_id": {
+                "type": "string",
+                "pattern": f"^{REQUEST_ID.pattern}$",
+                "description": "The X-Request-ID of an answer.",
+            },
+            "y_true": {
+                "description": "What was right, a value for each row.",
+                **{"type": "array", "items": value, "minItems": 1, "maxItems": max_rows},
+            },
+            "rows": {
+                "description": "Which rows these are, the first one is 0; all of them if left out.",
+                **{"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
+            },
+        },
+        "required": ["request_id", "y_true"],
+        "additionalProperties": False,
+    }
+    several = {
+        "type": "object",
+        "properties": {"feedback": {"type": "array", "items": truth, "minItems": 1}},
+        "required": ["feedback"],
+        "additionalProperties": False,
+    }
+    counts = ("accepted", "repeated", "unknown")
+    answer = {
+        "type": "object",
+        "properties": {**{name: {"type": "integer"} for name in counts}, "model": _model_schema()},
+        "required": [*counts, "model"],
+    }
+    return {"Feedback": {"oneOf": [truth, several]}, "FeedbackAnswer": answer}
 
 
 def _problem_schema() -> dict[str, Any]:

@@ -111,11 +111,11 @@ def _parse_matrix(body: bytes, contract: Contract, max_rows: int) -> PredictRequ
 
 def parse_carefully(body: bytes, contract: Contract, max_rows: int) -> PredictRequest:
     """Return what a body asks for, as parse_request does, in the way that knows all rules, cell by cell."""
-    rows, outputs = _members(_loads_carefully(body), contract, max_rows)
+    rows, outputs = _members(loads_carefully(body), contract, max_rows)
     return PredictRequest(_decode_carefully(rows, contract), outputs, len(rows))
 
 
-def _loads_carefully(body: bytes) -> Any:
+def loads_carefully(body: bytes) -> Any:
     """Return the document with every digit of its integers, which orjson rounds.
 
     Raises:
@@ -131,7 +131,7 @@ def _loads_carefully(body: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise MalformedBodyError("The body is not UTF-8: send JSON encoded as UTF-8.") from error
     except RecursionError as error:
-        raise MalformedBodyError('The body is nested too deeply: send {"X": [[...]]}.') from error
+        raise MalformedBodyError("The body is nested too deeply: the API is described at /openapi.json.") from error
     except ValueError as error:
         place = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
         raise MalformedBodyError(f"The body is not valid JSON{place}.") from error

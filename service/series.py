@@ -74,7 +74,7 @@ def _n_values(values: Sequence[str] | Values) -> int:
 
 VERSION = Values("the model version", 1)
 UNMATCHED = "unmatched"  # the route of requests that no route answers; their paths are the callers' own
-ROUTES = ("/predict", "/openapi.json", "/healthz", "/readyz", "/metrics", "/version", "/contract", UNMATCHED)
+ROUTES = ("/predict", "/feedback", "/openapi.json", "/healthz", "/readyz", "/metrics", "/version", "/contract", UNMATCHED)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")
 STATUSES = ("2xx", "3xx", "4xx", "5xx")
 ERROR_CODES = (
@@ -87,7 +87,19 @@ ERROR_CODES = (
 STATES = ("idle", "head", "body", "working", "answer", "lingering")
 REFUSAL_REASONS = ("queue_full", "too_many_connections", "too_many_bytes", "slow_head", "slow_body", "malformed")
 CHECKS, RESULTS = ("gate", "smoke"), ("passed", "refused")
+BIN_KINDS = ("inside", "outside", "missing", "unknown", "other")
+MAX_BINS = 20  # of a feature, or of the predictions
+MAX_FEATURES = 1000  # that BAKEHOUSE_DRIFT_FEATURES may be set to
+FEATURE = Values("the most important features, BAKEHOUSE_DRIFT_FEATURES (50) of them", 50)
+BIN = Values(f"ranges or values of training, and what is not among them; at most {MAX_BINS}", MAX_BINS)
+BIN_KIND = Values("`inside`, `outside`, `missing`, `unknown` or `other`, which follows from the bin", 1)
+WATCHED, PREDICTIONS_WATCHED = "where drift is looked for", "where drift of predictions is looked for"
 CPU_LIMITED, MEMORY_LIMITED = "with a CPU limit", "with a memory limit"
+FEEDBACK_RESULTS, ERROR_SIGNS = ("accepted", "repeated", "unknown"), ("over", "under")
+WITH_FEEDBACK = "where true values are taken"
+OF_NUMBERS = f"{WITH_FEEDBACK}, for regression"
+OF_CLASSES = f"{WITH_FEEDBACK}, for classification"
+OF_PROBABILITIES = f"{OF_CLASSES} with probabilities"
 BATCHED = "where the model is served in batches"
 WITH_TLS = "where the server speaks TLS"
 
@@ -238,6 +250,101 @@ GOLDEN_REQUESTS = Series(
     "Golden requests that were replayed at the start, with the answers of the bake.",
     combine="livemax",
 )
+FEATURE_ROWS = Series(
+    COUNTER,
+    "bakehouse_feature_rows_total",
+    "rows",
+    "Rows predicted, by the bin that their value of a feature is in.",
+    {"version": VERSION, "feature": FEATURE, "bin": BIN, "kind": BIN_KIND},
+    only=WATCHED,
+)
+PREDICTION_ROWS = Series(
+    COUNTER,
+    "bakehouse_prediction_rows_total",
+    "rows",
+    "Rows predicted, by the bin that their prediction is in.",
+    {"version": VERSION, "bin": BIN, "kind": BIN_KIND},
+    only=PREDICTIONS_WATCHED,
+)
+FEATURE_REFERENCE = Series(
+    GAUGE,
+    "bakehouse_feature_reference_ratio",
+    "share",
+    "Share of the training rows in the same bin of the feature.",
+    {"version": VERSION, "feature": FEATURE, "bin": BIN, "kind": BIN_KIND},
+    only=WATCHED,
+)
+PREDICTION_REFERENCE = Series(
+    GAUGE,
+    "bakehouse_prediction_reference_ratio",
+    "share",
+    "Share of the training rows whose prediction was in the same bin.",
+    {"version": VERSION, "bin": BIN, "kind": BIN_KIND},
+    only=PREDICTIONS_WATCHED,
+)
+FEATURE_IMPORTANCE = Series(
+    GAUGE,
+    "bakehouse_feature_importance",
+    "",
+    "How much predictions changed at the bake when the values of the feature were mixed up.",
+    {"version": VERSION, "feature": FEATURE},
+    only=WATCHED,
+)
+FEEDBACK_ROWS = Series(
+    COUNTER,
+    "bakehouse_feedback_rows_total",
+    "rows",
+    "Rows whose true value was told: accepted, repeated (it was known already), unknown (not remembered here).",
+    {"version": VERSION, "result": FEEDBACK_RESULTS},
+    only=WITH_FEEDBACK,
+)
+FEEDBACK_ERROR = Series(
+    COUNTER,
+    "bakehouse_feedback_error_total",
+    "units of the target",
+    "By how much predictions were over the truth, and by how much under it, summed up over accepted rows.",
+    {"version": VERSION, "sign": ERROR_SIGNS},
+    only=OF_NUMBERS,
+)
+FEEDBACK_SQUARED_ERROR = Series(
+    COUNTER,
+    "bakehouse_feedback_squared_error_total",
+    "squares of the target's",
+    "Squared errors of predictions, summed up over accepted rows.",
+    {"version": VERSION},
+    only=OF_NUMBERS,
+)
+FEEDBACK_CORRECT = Series(
+    COUNTER,
+    "bakehouse_feedback_correct_total",
+    "rows",
+    "Accepted rows whose class was predicted.",
+    {"version": VERSION},
+    only=OF_CLASSES,
+)
+FEEDBACK_LOG_LOSS = Series(
+    COUNTER,
+    "bakehouse_feedback_log_loss_total",
+    "nats",
+    "Log losses, summed up over accepted rows.",
+    {"version": VERSION},
+    only=OF_PROBABILITIES,
+)
+FEEDBACK_BRIER = Series(
+    COUNTER,
+    "bakehouse_feedback_brier_total",
+    "",
+    "Brier losses, summed up over accepted rows: of the second class where there are two, else over all classes.",
+    {"version": VERSION},
+    only=OF_PROBABILITIES,
+)
+FEEDBACK_REMEMBERED = Series(
+    GAUGE,
+    "bakehouse_feedback_remembered_bytes",
+    "bytes",
+    "Memory of predictions whose true values may still be told.",
+    only=WITH_FEEDBACK,
+)
 RELEASE_CHECKS = Series(
     COUNTER,
     "bakehouse_release_checks_total",
@@ -275,5 +382,7 @@ SERIES: tuple[Series[Any], ...] = (
     CPU_LIMIT, CPU_PERIODS, CPU_THROTTLED_PERIODS, CPU_THROTTLED_SECONDS, MEMORY_LIMIT,
     BATCH_REQUESTS, BATCH_ROWS, BATCH_WAIT, PREDICTED_ROWS, PREDICTION_ERRORS,
     MODEL_INFO, MODEL_LOAD_SECONDS, MODEL_SCORE, GOLDEN_REQUESTS,
-    RELEASE_CHECKS, PROCESSES_STARTED, TLS_EXPIRY, *PROCESS,
+    FEATURE_ROWS, PREDICTION_ROWS, FEATURE_REFERENCE, PREDICTION_REFERENCE, FEATURE_IMPORTANCE,
+    FEEDBACK_ROWS, FEEDBACK_ERROR, FEEDBACK_SQUARED_ERROR, FEEDBACK_CORRECT, FEEDBACK_LOG_LOSS, FEEDBACK_BRIER,
+    FEEDBACK_REMEMBERED, RELEASE_CHECKS, PROCESSES_STARTED, TLS_EXPIRY, *PROCESS,
 )  # fmt: skip

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from service import __version__, npy
 from service.artifact import Artifact
-from service.body import JSON, read_body
+from service.body import JSON, SEND_JSON, read_body
 from service.config import Settings
-from service.errors import ContractError, NotReadyError, ProblemError
+from service.errors import ContractError, NotFoundError, NotReadyError, ProblemError, UnsupportedMediaTypeError
+from service.feedback import Feedback
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.model import Model
@@ -23,7 +24,7 @@ from service.openapi import openapi_document
 from service.schema import Columns, encode_answer, parse_request
 from service.series import CHECKS, RESULTS
 
-PREDICT = "/predict"
+PREDICT, FEEDBACK = "/predict", "/feedback"
 MAX_CHECK_BYTES = 200  # four times what is sent
 
 # From a request to the bytes of its answer and their media type.
@@ -71,9 +72,9 @@ def _encoded(model: Model, answers: dict[str, NDArray[Any]], accept: str) -> tup
     return encode_answer(answers, model.contract, model.identity), JSON
 
 
-def add_model_routes(app: Flask, predict: Predict, model: Model, max_rows: int) -> None:
+def add_model_routes(app: Flask, predict: Predict, model: Model, max_rows: int, takes_feedback: bool) -> None:
     """Add the routes that answer for a model."""
-    openapi = orjson.dumps(openapi_document(model.artifact, max_rows))
+    openapi = orjson.dumps(openapi_document(model.artifact, max_rows, takes_feedback))
 
     @app.post(PREDICT, endpoint=PREDICT)
     def predict_route() -> Response:
@@ -83,6 +84,27 @@ def add_model_routes(app: Flask, predict: Predict, model: Model, max_rows: int) 
     @app.get("/openapi.json")
     def show_openapi() -> Response:
         return Response(openapi, content_type=JSON)
+
+
+def add_feedback_route(app: Flask, feedback: Feedback | str, model: Model, max_body_bytes: int) -> None:
+    """Add the route that takes true values.
+
+    Args:
+        app: The application.
+        feedback: What takes them, or a sentence that says why none are taken.
+        model: What the values are about.
+        max_body_bytes: The longest body.
+    """
+
+    @app.post(FEEDBACK)
+    def tell() -> Response:
+        if isinstance(feedback, str):
+            raise NotFoundError(feedback)
+        body, media_type = read_body(request.environ, max_body_bytes)
+        if media_type != JSON:
+            raise UnsupportedMediaTypeError(f"True values are taken as JSON only: {SEND_JSON}.")
+        counts = feedback.tell(body)
+        return Response(orjson.dumps({**vars(counts), "model": model.identity}), content_type=JSON)
 
 
 def add_operations_routes(app: Flask, metrics: Metrics, lifecycle: Lifecycle) -> None:

@@ -27,7 +27,7 @@ ACCEPTED = [case for case in CASES if case.status == 200 and "Content-Encoding" 
 @pytest.fixture
 def document_of(model_of: Callable[[str], Model]) -> Callable[[str], dict[str, Any]]:
     """Return a function that gives the document of a shipped model."""
-    return lambda name: openapi_document(model_of(name).artifact, MAX_ROWS)
+    return lambda name: openapi_document(model_of(name).artifact, MAX_ROWS, takes_feedback=True)
 
 
 def accepts(document: dict[str, Any], schema: str, instance: Any) -> bool:
@@ -135,7 +135,7 @@ def test_every_route_is_described(client_of: Callable[..., Any], document_of: Ca
 def cell_schema(feature: Feature, model: Model) -> dict[str, Any]:
     """Return the schema of one column's cells, in a model that has only this one."""
     contract = Contract((feature,), "frame", (Output("predict", "number"),))
-    document = openapi_document(replace(model.artifact, contract=contract), MAX_ROWS)
+    document = openapi_document(replace(model.artifact, contract=contract), MAX_ROWS, takes_feedback=False)
     by_name = document["components"]["schemas"]["Request"]["properties"]["X"]["oneOf"][1]
     schema: dict[str, Any] = by_name["items"]["properties"][feature.name]
     return schema
