@@ -8,7 +8,6 @@ What is written at a scrape is text that was made once, with the counts in betwe
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -20,80 +19,17 @@ from prometheus_client import exposition
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 
-from service.bins import MAX_BINS, Bin, Numbers, Places, Ranges, bins_of
+from service.bins import Bin, Numbers, Places, Ranges, bins_of
 from service.config import Settings
 from service.contract import PREDICT, Contract
 from service.schema import Columns
+from service.series import FEATURE_IMPORTANCE, FEATURE_REFERENCE, FEATURE_ROWS, PREDICTION_REFERENCE, PREDICTION_ROWS
 
 REFERENCE = "reference.json"
 ROWS_AT_ONCE = 256  # counted together; more would cost little less, and be remembered for longer
 
 
-@dataclass(frozen=True)
-class Family:
-    """The series of one name.
-
-    Args:
-        name: As it is scraped.
-        kind: counter or gauge.
-        labels: The names of its labels.
-        help: What it counts.
-        bound: How many series there are at most, in words.
-    """
-
-    name: str
-    kind: str
-    labels: tuple[str, ...]
-    help: str
-    bound: str
-
-    def metric(self, version: str, samples: Iterable[tuple[dict[str, str], float]]) -> Metric:
-        """Return it as the library takes it, counters with zeros; samples are the other labels and the value."""
-        metric = Metric(self.name.removesuffix("_total"), self.help, self.kind)
-        for labels, value in samples:
-            metric.add_sample(self.name, {"version": version, **labels}, 0.0 if self.kind == "counter" else value)
-        return metric
-
-
-OF_FEATURES = f"BAKEHOUSE_DRIFT_FEATURES x {MAX_BINS}"
-FAMILIES = (
-    Family(
-        "bakehouse_feature_rows_total",
-        "counter",
-        ("version", "feature", "bin", "kind"),
-        "Rows predicted, by the bin that their value of a feature is in.",
-        OF_FEATURES,
-    ),
-    Family(
-        "bakehouse_prediction_rows_total",
-        "counter",
-        ("version", "bin", "kind"),
-        "Rows predicted, by the bin that their prediction is in.",
-        f"{MAX_BINS}",
-    ),
-    Family(
-        "bakehouse_feature_reference_ratio",
-        "gauge",
-        ("version", "feature", "bin", "kind"),
-        "Share of the training rows in the same bin of the feature.",
-        OF_FEATURES,
-    ),
-    Family(
-        "bakehouse_prediction_reference_ratio",
-        "gauge",
-        ("version", "bin", "kind"),
-        "Share of the training rows whose prediction was in the same bin.",
-        f"{MAX_BINS}",
-    ),
-    Family(
-        "bakehouse_feature_importance",
-        "gauge",
-        ("version", "feature"),
-        "How much predictions changed at the bake when the values of the feature were mixed up.",
-        "BAKEHOUSE_DRIFT_FEATURES",
-    ),
-)
-COUNTERS = tuple(f"{family.name}{{" for family in FAMILIES if family.kind == "counter")
+COUNTERS = (FEATURE_ROWS, PREDICTION_ROWS)
 
 
 class Counts:
@@ -279,8 +215,9 @@ class Drift:
         """Return what the library writes before each count, and after the last one; it takes long to write it."""
         encode = openmetrics_exposition.generate_latest if openmetrics else exposition.generate_latest
         texts = [""]
+        beginnings = tuple(f"{declared.name}{{" for declared in COUNTERS)
         for line in encode(self).decode().split("\n"):  # not splitlines: labels may hold other ends of lines
-            if line.startswith(COUNTERS):
+            if line.startswith(beginnings):
                 before, _, _ = line.rpartition(" ")
                 texts[-1] += f"{before} "
                 texts.append("\n")
@@ -298,9 +235,20 @@ class Drift:
         ]
         names = dict.fromkeys(labels["feature"] for labels, _ in features)
         importances = [({"feature": name}, self._importance[name]) for name in names if name in self._importance]
-        for family, samples in zip(FAMILIES, (features, predictions, features, predictions, importances), strict=True):
+        for declared, samples in (
+            (FEATURE_ROWS, features),
+            (PREDICTION_ROWS, predictions),
+            (FEATURE_REFERENCE, features),
+            (PREDICTION_REFERENCE, predictions),
+            (FEATURE_IMPORTANCE, importances),
+        ):
+            metric = Metric(declared.name.removesuffix("_total"), declared.help, declared.type)
+            for labels, value in samples:
+                metric.add_sample(
+                    declared.name, {"version": self._version, **labels}, 0.0 if declared in COUNTERS else value
+                )
             if samples:
-                yield family.metric(self._version, samples)
+                yield metric
 
 
 @lru_cache(maxsize=32)

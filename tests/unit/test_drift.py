@@ -25,10 +25,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse_cla
 
 from service.config import Settings
 from service.contract import Contract, Feature, Output
-from service.drift import FAMILIES, REFERENCE, ROWS_AT_ONCE, Drift
+from service.drift import REFERENCE, ROWS_AT_ONCE, Drift
 from service.metrics import Metrics
 from service.model import Model
 from service.schema import parse_request
+from service.series import FEATURE_IMPORTANCE, FEATURE_REFERENCE, FEATURE_ROWS, PREDICTION_REFERENCE, PREDICTION_ROWS
 from tests.support.server import ROOT
 from training.documents import reference_bins
 
@@ -415,11 +416,12 @@ def test_the_text_is_what_the_library_would_have_written(openmetrics: bool):
 
     assert as_numbers(text) == as_numbers(encode(Parsed()).decode())  # type: ignore[arg-type]
     assert sum(sample.value for sample in families[0].samples) == 6
+    declared = (FEATURE_ROWS, PREDICTION_ROWS, FEATURE_REFERENCE, PREDICTION_REFERENCE, FEATURE_IMPORTANCE)
     found = {
         (sample.name, family.type, tuple(sorted(sample.labels))) for family in families for sample in family.samples
     }
-    assert found == {(family.name, family.kind, tuple(sorted(family.labels))) for family in FAMILIES}
-    assert {family.documentation for family in families} == {family.help for family in FAMILIES}
+    assert found == {(one.name, one.type, tuple(sorted(one.labels))) for one in declared}
+    assert {family.documentation for family in families} == {one.help for one in declared}
 
 
 def test_counts_are_written_with_every_digit():

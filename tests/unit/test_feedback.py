@@ -78,6 +78,11 @@ def counted(answer: Any) -> tuple[int, int, int]:
     return answer["accepted"], answer["repeated"], answer["unknown"]
 
 
+def counters(client: FlaskClient) -> dict[str, float]:
+    """Return the feedback's counters by name and labels, without the version."""
+    return {name: value for name, value in samples(client).items() if name != "remembered_bytes"}
+
+
 def samples(client: FlaskClient) -> dict[str, float]:
     """Return the feedback's series by name and labels, without the version."""
     found = {}
@@ -205,9 +210,9 @@ def test_a_row_gets_its_truth_once(client_of: ClientOf) -> None:
     client = client_of()
     ask(client, "one", [[1500, 3], [2000, 10]])
     assert counted(tell(client, {"request_id": "one", "y_true": [90000], "rows": [1]})[1]) == (1, 0, 0)
-    before = samples(client)
+    before = counters(client)
     assert counted(tell(client, {"request_id": "one", "y_true": [1], "rows": [1]})[1]) == (0, 1, 0)
-    after = samples(client)
+    after = counters(client)
     assert after.pop("rows_total repeated") == before.pop("rows_total repeated") + 1
     assert after == before
     assert counted(tell(client, {"request_id": "one", "y_true": [90000, 5]})[1]) == (1, 1, 0)
@@ -396,7 +401,7 @@ def test_what_does_not_fit_is_refused_by_its_place_and_counts_nothing(
     client = client_of(BAKEHOUSE_MAX_ROWS="100")
     ask(client, ONE, [[1500, 3], [2000, 10]])
     ask(client, "other", [[1500, 3]])
-    before = samples(client)
+    before = counters(client)
     found, problem = tell(client, document)
     assert (found, problem["errors"][0]["code"], problem["errors"][0]["pointer"]) == (status, code, pointer)
     if isinstance(document, dict) and "request_id" in document and "feedback" not in document and status == 422:
@@ -404,7 +409,7 @@ def test_what_does_not_fit_is_refused_by_its_place_and_counts_nothing(
         found, problem = tell(client, several)
         assert (found, problem["errors"][0]["code"]) == (status, code)
         assert problem["errors"][0]["pointer"] == f"/feedback/1{pointer}"
-    assert samples(client) == before
+    assert counters(client) == before
     assert counted(tell(client, {"request_id": ONE, "y_true": [1, 2]})[1]) == (2, 0, 0)
 
 
