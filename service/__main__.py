@@ -148,7 +148,7 @@ def _serve(settings: Settings, _options: argparse.Namespace) -> int:
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # somebody else's; ours is set where processes share series
     from service.server import Server  # imports NumPy, which must find the thread budget
 
-    Server(settings, artifact.digest).run()
+    Server(settings, artifact).run()
     return 0
 
 

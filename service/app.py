@@ -17,7 +17,14 @@ from service.metrics import Metrics
 from service.model import Model
 from service.observe import REQUEST_ID, ROUTE, observed
 from service.refusal import refusal
-from service.views import Watch, add_feedback_route, add_model_routes, add_operations_routes, predictor
+from service.views import (
+    Watch,
+    add_check_route,
+    add_feedback_route,
+    add_model_routes,
+    add_operations_routes,
+    predictor,
+)
 
 HOST = re.compile(
     r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
@@ -59,9 +66,10 @@ def create_app(
 
 
 def create_health_app(metrics: Metrics, lifecycle: Lifecycle) -> Flask:
-    """Return the health port's: /healthz, /readyz, /metrics, /version and /contract; neither logged nor counted."""
+    """Return what the health port answers; its requests are neither logged nor counted."""
     app = _bare_app()
     add_operations_routes(app, metrics, lifecycle)
+    add_check_route(app, metrics)
     return app
 
 

@@ -6,8 +6,9 @@ queue is as long as there are serving threads; the server bounds what waits for 
 """
 
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -20,6 +21,9 @@ from service.schema import Columns
 
 MAX_BATCH_ROWS = 1000  # beyond, an engine gains nothing from more rows at once, and the first would wait for the last
 
+# Takes the requests of a batch, its rows, and how many seconds each of the requests waited.
+CountBatch = Callable[[int, int, Sequence[float]], None]
+
 
 @dataclass
 class _Waiting:
@@ -28,6 +32,7 @@ class _Waiting:
     n_samples: int
     turn: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     answer: dict[str, NDArray[Any]] | Exception | None = None
+    since: float = field(default_factory=time.perf_counter)
 
 
 class Batcher:
@@ -39,6 +44,7 @@ class Batcher:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.count: CountBatch = _count_nothing
         self._lock = threading.Lock()
         self.queue: deque[_Waiting] = deque()  # its first is at work, or about to be
 
@@ -60,7 +66,9 @@ class Batcher:
         """Answer the first of the queue and those that go with it, and hand the engine on."""
         with self._lock:
             batch = _batch_of(self.queue)
+        now = time.perf_counter()
         try:
+            self.count(len(batch), sum(one.n_samples for one in batch), [now - one.since for one in batch])
             _answer_all(self._engine, batch)
         finally:  # also where the engine ends the thread, as by SystemExit: nobody may wait for ever
             with self._lock:
@@ -72,6 +80,10 @@ class Batcher:
                     waiting.answer = RuntimeError("The engine gave a batch no answer.")
             for waiting in [*batch[1:], *([following] if following else [])]:
                 waiting.turn.release()
+
+
+def _count_nothing(_n_requests: int, _n_rows: int, _waited_seconds: Sequence[float]) -> None:
+    """Until somebody wants to know."""
 
 
 def _batch_of(queue: deque[_Waiting]) -> list[_Waiting]:

@@ -6,8 +6,10 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from threading import Thread
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -16,6 +18,7 @@ from service.config import Settings
 TIMEOUT_SECONDS = 4  # three tries and the pauses between them stay below 15 s, connecting and reading apart
 TRIES = 3
 PAUSE_SECONDS = 1
+TELL_SECONDS = 1.0  # what a release is told is not worth more of the time of an upgrade
 PORTS = {"http": 80, "https": 443}
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not listened on
 JSON_HEADERS = {"Content-Type": "application/json"}
@@ -120,6 +123,18 @@ def request_patiently(url: str, again: Sequence[int] = (), **options: Any) -> An
             pass
         time.sleep(PAUSE_SECONDS)
     return request(url, **options)
+
+
+def tell(url: str, document: Any) -> None:
+    """Send JSON, and do not wait long for it to arrive; whether it does, or is wanted there, makes no difference."""
+
+    def send() -> None:
+        with suppress(ClientError):
+            request(url, json.dumps(document).encode())
+
+    sending = Thread(target=send, daemon=True)  # because looking up a name has no timeout
+    sending.start()
+    sending.join(TELL_SECONDS)
 
 
 def address_of(url: SplitResult, connect_to: str | None = None) -> tuple[str, int]:

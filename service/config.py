@@ -126,6 +126,22 @@ class Settings:
         1,
         100_000,
     )
+    drift_features: int = _setting(
+        "BAKEHOUSE_DRIFT_FEATURES",
+        50,  # a scrape of so many takes a millisecond, and about 1,400 series
+        "Features whose values are counted for drift, the most important ones; 0 counts none, and no predictions.",
+        "features",
+        0,
+        1000,
+    )
+    drift_rows: int = _setting(
+        "BAKEHOUSE_DRIFT_ROWS",
+        32,
+        "Rows of one request that are counted for drift; of longer ones so many, evenly spread.",
+        "rows",
+        1,
+        10_000,
+    )
     drain_seconds: float = _setting(
         "BAKEHOUSE_DRAIN_SECONDS",
         5,

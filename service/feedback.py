@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Counter, Gauge
 
+from service import series
 from service.artifact import Artifact
 from service.batch import joined
 from service.config import Settings
@@ -41,62 +42,6 @@ ENTRY_BYTES = 320  # what remembering a request takes beside its id and its cell
 TOLD_BYTES = 200  # the same for a request of which some rows have their truth
 LOOK_SECONDS = 1.0  # how often is looked for what is too old, and the gauge is told: each takes time
 LARGEST_LOSS = 1e200  # so that the sum of any number of them is finite: a counter would never come back from infinity
-
-# Name, type, labels, help, most series of one model version in one process.
-FAMILIES: tuple[tuple[str, str, tuple[str, ...], str, str], ...] = (
-    (
-        "bakehouse_feedback_rows_total",
-        "counter",
-        ("version", "result"),
-        "Rows whose true value was told: accepted, repeated (it was known already), unknown (the request is not "
-        "remembered here).",
-        "3",
-    ),
-    (
-        "bakehouse_feedback_error_total",
-        "counter",
-        ("version", "sign"),
-        "Of regression, sums over accepted rows: by how much predictions were over the truth, and by how much under.",
-        "2",
-    ),
-    (
-        "bakehouse_feedback_squared_error_total",
-        "counter",
-        ("version",),
-        "Of regression, the sum of squared errors over accepted rows.",
-        "1",
-    ),
-    (
-        "bakehouse_feedback_correct_total",
-        "counter",
-        ("version",),
-        "Of classification, accepted rows whose class was predicted.",
-        "1",
-    ),
-    (
-        "bakehouse_feedback_log_loss_total",
-        "counter",
-        ("version",),
-        "Of classification with probabilities, the sum of log losses (natural logarithm) over accepted rows.",
-        "1",
-    ),
-    (
-        "bakehouse_feedback_brier_total",
-        "counter",
-        ("version",),
-        "Of classification with probabilities, the sum over accepted rows of the Brier loss: of the second class where "
-        "there are two, else over all classes.",
-        "1",
-    ),
-    (
-        "bakehouse_feedback_remembered_bytes",
-        "gauge",
-        (),
-        "Memory of predictions whose true values may still be told.",
-        "1",
-    ),
-)
-HELP = {name: text for name, _, _, text, _ in FAMILIES}
 
 
 def has_truth(artifact: Artifact) -> bool:
@@ -402,9 +347,8 @@ class Feedback:
             for output in contract.outputs
         ):
             self._outputs += (PREDICT_PROBA,)
-        self._counters = _counters(self._outputs, contract.classes is not None, model.artifact.version, metrics)
-        remembered = "bakehouse_feedback_remembered_bytes"
-        gauge = Gauge(remembered, HELP[remembered], multiprocess_mode="livesum", registry=metrics.registry)
+        self._counters = _counters(self._outputs, contract.classes is not None, metrics)
+        gauge = metrics.of(series.FEEDBACK_REMEMBERED)
         self.memory = Memory(settings.feedback_bytes, settings.feedback_seconds, gauge)
 
     def tell(self, body: bytes) -> Counts:
@@ -489,19 +433,14 @@ def _misfit(truth: Truth, n_samples: int) -> Fault | None:
     return None
 
 
-def _counters(outputs: Sequence[str], of_classes: bool, version: str, metrics: Metrics) -> dict[str, Counter]:
+def _counters(outputs: Sequence[str], of_classes: bool, metrics: Metrics) -> dict[str, Counter]:
     """Return what is counted of a model, by the names that are used here; all there from the start, with 0."""
-
-    def family(name: str, *labels: str) -> Counter:
-        full = f"bakehouse_feedback_{name}_total"
-        return Counter(full, HELP[full], ["version", *labels], registry=metrics.registry)
-
-    rows = family("rows", "result")
-    counters = {result: rows.labels(version, result) for result in ("accepted", "repeated", "unknown")}
+    counters = {result: metrics.of(series.FEEDBACK_ROWS, result) for result in series.FEEDBACK_RESULTS}
     if not of_classes:
-        errors = family("error", "sign")
-        counters |= {sign: errors.labels(version, sign) for sign in ("over", "under")}
-        names = ["squared_error"]
-    else:
-        names = ["correct", *(["log_loss", "brier"] if PREDICT_PROBA in outputs else [])]
-    return counters | {name: family(name).labels(version) for name in names}
+        counters |= {sign: metrics.of(series.FEEDBACK_ERROR, sign) for sign in series.ERROR_SIGNS}
+        return counters | {"squared_error": metrics.of(series.FEEDBACK_SQUARED_ERROR)}
+    counters["correct"] = metrics.of(series.FEEDBACK_CORRECT)
+    if PREDICT_PROBA in outputs:
+        counters["log_loss"] = metrics.of(series.FEEDBACK_LOG_LOSS)
+        counters["brier"] = metrics.of(series.FEEDBACK_BRIER)
+    return counters

@@ -1,30 +1,36 @@
-"""Every Prometheus series, named and described; one process keeps them in memory, several in shared files."""
+"""What is counted, and how it is written out; one process keeps its series in memory, several in shared files."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    disable_created_metrics,
-    values,
-)
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics, values
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-# 1 ms is a compiled model on an idle machine, 10 s is beyond what a client waits for.
-DURATION_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+from service import series
+from service.artifact import Artifact
+from service.batch import CountBatch
+from service.cgroup import cpu_quota, memory_limit
+from service.series import GAUGE, HISTOGRAM, METHODS, Kind, Series
+
 FILES_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client takes the folder from the environment only
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 COMBINE: dict[str, Callable[[list[float]], float]] = {"process_start_time_seconds": min, "process_max_fds": min}
+# These exist from the start, so that the first failure is seen as a rise.
+EXPECTED_REQUESTS = (
+    ("/predict", "POST", "2xx"),
+    ("/predict", "POST", "4xx"),
+    ("/predict", "POST", "5xx"),
+    (series.UNMATCHED, "other", "5xx"),
+)
+
+Reading = Iterable[tuple[Series[Any], float]]
 
 disable_created_metrics()  # a series beside each series that says when it began; the process has a start time already
 
@@ -53,114 +59,199 @@ class Metrics:
     Args:
         master: The process id of the server's master.
         shared: The folder of share_series, or None for one process.
+        model_version: Of the model that is served.
     """
 
-    def __init__(self, master: int, shared: Path | None = None) -> None:
+    def __init__(self, master: int, shared: Path | None = None, model_version: str = "") -> None:
+        self.shared = shared is not None
+        self._version = model_version
         self._registry = CollectorRegistry()
+        self._families: dict[str, Any] = {}
+        self._lock = Lock()
+        self._tell_moment: list[Callable[[], None]] = []
+        self._readings: list[Callable[[], Reading]] = [of_container, partial(of_processes, master)]
         if shared is not None:
             MultiProcessCollector(self._registry, path=str(shared))
-        self._registry.register(ProcessTree(master))
-        # Where series are registered; those of several processes are found in their files.
-        self.registry = own = None if shared else self._registry
-        self._requests = Counter(
-            "bakehouse_http_requests",
-            "Requests answered, by route, method and status class.",
-            ["route", "method", "status"],
-            registry=own,
-        )
-        self._duration = Histogram(
-            "bakehouse_http_request_duration_seconds",
-            "Seconds from a request's headers to its answer, its body included.",
-            ["route"],
-            buckets=DURATION_BUCKETS_SECONDS,
-            registry=own,
-        )
-        self.in_flight = Gauge(
-            "bakehouse_http_requests_in_flight",
-            "Requests that a thread is working on.",
-            multiprocess_mode="livesum",
-            registry=own,
-        )
-        self.rows = Counter("bakehouse_predicted_rows", "Rows predicted.", registry=own)
+        self._registry.register(AtScrape(self._readings))
+        # What writes further series, told whether OpenMetrics is wanted.
+        self.providers: list[Callable[[bool], bytes]] = []
+
         # A series by its labels, found quicker than the library does; as many as there are series.
         self._series_of: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self._errors = Counter(
-            "bakehouse_prediction_errors",
-            "Prediction requests refused, by code of the first error.",
-            ["code"],
-            registry=own,
-        )
-        self._model = Gauge(
-            "bakehouse_model_info",
-            "Always 1: the model that is served.",
-            ["name", "version", "digest", "engine"],
-            multiprocess_mode="livemax",
-            registry=own,
-        )
-        self._load_seconds = Gauge(
-            "bakehouse_model_load_seconds",
-            "Seconds it took to verify and load the model and replay its golden requests.",
-            multiprocess_mode="livemax",
-            registry=own,
-        )
+        for request in EXPECTED_REQUESTS:
+            self.of(series.HTTP_REQUESTS, *request)
+            self.of(series.HTTP_DURATION, request[0])
+        self._refused = {reason: self.of(series.REFUSED, reason) for reason in series.REFUSAL_REASONS}
+        self._checks = {
+            (check, result): self.of(series.RELEASE_CHECKS, check, result)
+            for check in series.CHECKS
+            for result in series.RESULTS
+        }
+        self.rows = self.of(series.PREDICTED_ROWS)
+        self.request_bytes = self.of(series.REQUEST_BYTES)
+        self.response_bytes = self.of(series.RESPONSE_BYTES)
+        self.queue_wait = self.of(series.QUEUE_WAIT)
 
-    def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count one answered request; route is the route's pattern, never a path that a client made up."""
+    def of(self, declared: Series[Kind], *labels: str) -> Kind:
+        """Return one series, which exists from then on.
+
+        Args:
+            declared: Its family.
+            labels: The values of its labels in the order of the declaration; the model version is filled in.
+        """
+        with self._lock:
+            family: Kind = self._families.get(declared.name) or self._make(declared)
+            self._families[declared.name] = family
+        if declared.labels:
+            family = family.labels(*([self._version] if "version" in declared.labels else []), *labels)
+        return family
+
+    def _make(self, declared: Series[Any]) -> Any:
+        options: dict[str, Any] = {"registry": None if self.shared else self._registry}
+        if declared.kind is HISTOGRAM:
+            options["buckets"] = declared.buckets
+        if declared.kind is GAUGE:
+            options["multiprocess_mode"] = declared.combine
+        return declared.kind(declared.name.removesuffix("_total"), declared.help, list(declared.labels), **options)
+
+    def before_scrape(self, tell: Callable[[], None]) -> None:
+        """Have a function set gauges of the moment before each scrape.
+
+        It does so for this process only: where series are shared, another one may answer the scrape, and the function
+        has to be called every now and then as well.
+        """
+        self._tell_moment.append(tell)
+
+    def at_scrape(self, read: Callable[[], Reading]) -> None:
+        """Have a function say what is so in the whole server, whichever process answers the scrape."""
+        self._readings.append(read)
+
+    def count_request(
+        self, route: str, method: str, status: int, seconds: float, exemplar: dict[str, str] | None = None
+    ) -> None:
+        """Count one answered request.
+
+        Args:
+            route: The route's pattern, never a path that a client made up.
+            method: The HTTP method.
+            status: Of the answer.
+            seconds: From the whole request to the answer.
+            exemplar: By which one such request is found again.
+        """
         method = method if method in METHODS else "other"
         key = (route, method, status // 100)
-        series = self._series_of.get(key)
-        if series is None:
-            count = self._requests.labels(route, method, f"{status // 100}xx")
-            series = self._series_of[key] = count, self._duration.labels(route)
-        series[0].inc()
-        series[1].observe(seconds)
+        found = self._series_of.get(key)
+        if found is None:
+            count = self.of(series.HTTP_REQUESTS, route, method, f"{status // 100}xx")
+            found = self._series_of[key] = count, self.of(series.HTTP_DURATION, route)
+        found[0].inc()
+        found[1].observe(seconds, exemplar)
+
+    def count_refused(self, reason: str) -> None:
+        """Count one request, or connection, that never reaches the application."""
+        self._refused[reason].inc()
 
     def count_error(self, code: str) -> None:
         """Count one refused prediction request."""
-        self._errors.labels(code).inc()
+        self.of(series.PREDICTION_ERRORS, code).inc()
 
-    def model_loaded(self, name: str, version: str, digest: str, engine: str, seconds: float) -> None:
-        """Tell which model is served and how long loading took."""
-        self._model.labels(name, version, digest, engine).set(1)
-        self._load_seconds.set(seconds)
+    def count_check(self, check: str, result: str) -> None:
+        """Count how a check of a release ended.
+
+        Raises:
+            KeyError: If it is none of the words of such checks.
+        """
+        self._checks[check, result].inc()
+
+    def batch_counter(self) -> CountBatch:
+        """Return what counts a batch; its series exist from then on."""
+        requests, rows = self.of(series.BATCH_REQUESTS), self.of(series.BATCH_ROWS)
+        wait = self.of(series.BATCH_WAIT)
+
+        def count(n_requests: int, n_rows: int, waited_seconds: Sequence[float]) -> None:
+            requests.observe(n_requests)
+            rows.observe(n_rows)
+            for seconds in waited_seconds:
+                wait.observe(seconds)
+
+        return count
+
+    def model_loaded(self, artifact: Artifact, seconds: float) -> None:
+        """Tell which model is served, what it scored when it was baked, and how long loading took."""
+        engine = artifact.engine
+        exact = str(bool(engine["exact"])).lower()
+        self.of(series.MODEL_INFO, artifact.name, artifact.digest, engine["name"], exact).set(1)
+        self.of(series.MODEL_LOAD_SECONDS).set(seconds)
+        self.of(series.GOLDEN_REQUESTS).set(len(artifact.golden()))
+        for name, score in artifact.manifest["scores"]["held_out"].items():
+            self.of(series.MODEL_SCORE, name).set(score)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return all series in the format that an Accept header prefers, and that format's content type."""
+        for tell in self._tell_moment:
+            tell()
         try:
             encode, content_type = choose_encoder(accept)
         except (TypeError, ValueError):  # the library reads the version in the header without a doubt
             encode, content_type = choose_encoder("")
-        return encode(self._registry), content_type
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        end = b"# EOF\n" if openmetrics else b""
+        own = encode(self._registry).removesuffix(end)
+        return b"".join([own, *(provider(openmetrics) for provider in self.providers), end]), content_type
 
 
-class ProcessTree(Collector):
-    """The process_ series of the whole server: its master and all its serving processes.
+class AtScrape(Collector):
+    """What is read when a scrape asks for it, by whichever process answers.
+
+    Args:
+        readings: Functions that read; more may be added.
+    """
+
+    def __init__(self, readings: Sequence[Callable[[], Reading]]) -> None:
+        self._readings = readings
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield a family of one series for each value that there is."""
+        for read in self._readings:
+            for declared, value in read():
+                found = Metric(declared.name.removesuffix("_total"), declared.help, declared.type)
+                found.add_sample(declared.name, {}, value)
+                yield found
+
+
+def of_container() -> Reading:
+    """Yield limits and throttling of the container, as far as there are any."""
+    if quota := cpu_quota():
+        yield series.CPU_LIMIT, quota.cores
+        if throttling := quota.throttling():
+            yield series.CPU_PERIODS, throttling.periods
+            yield series.CPU_THROTTLED_PERIODS, throttling.throttled_periods
+            yield series.CPU_THROTTLED_SECONDS, throttling.throttled_seconds
+    if (n_bytes := memory_limit()) is not None:
+        yield series.MEMORY_LIMIT, n_bytes
+
+
+def of_processes(master: int) -> Reading:
+    """Yield CPU, memory, descriptors and start time of the master and its processes; nothing where there is no /proc.
 
     Args:
         master: The process id of the master.
     """
+    of_name: dict[str, list[float]] = {}
+    for pid in (master, *_children(master)):
+        for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect():
+            of_name.setdefault(metric.samples[0].name, []).append(metric.samples[0].value)
+    for declared in series.PROCESS:
+        if found := of_name.get(declared.name):
+            yield declared, COMBINE.get(declared.name, sum)(found) + _of_ended(declared.name, master)
 
-    def __init__(self, master: int) -> None:
-        self._master = master
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield CPU, memory, descriptors and start time; nothing where there is no /proc."""
-        of_name: dict[str, list[Metric]] = {}
-        for pid in (self._master, *_children(self._master)):
-            for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect():
-                of_name.setdefault(metric.name, []).append(metric)
-        for name, metrics in of_name.items():
-            found = [sample.value for metric in metrics for sample in metric.samples]
-            total = Metric(name, f"{metrics[0].documentation} All processes of the server.", metrics[0].type)
-            total.add_sample(metrics[0].samples[0].name, {}, COMBINE.get(name, sum)(found) + self._of_ended(name))
-            yield total
-
-    def _of_ended(self, name: str) -> float:
-        """Return what ended processes add: their CPU seconds, so that the counter never falls."""
-        if name != "process_cpu_seconds":
-            return 0.0
-        words = _proc(f"{self._master}/stat").rpartition(")")[2].split()
-        return sum(map(int, words[13:15])) / CLOCK_TICKS  # cutime and cstime, see proc_pid_stat(5)
+def _of_ended(name: str, master: int) -> float:
+    """Return what ended processes add: their CPU seconds, so that the counter never falls."""
+    if name != "process_cpu_seconds_total":
+        return 0.0
+    words = _proc(f"{master}/stat").rpartition(")")[2].split()
+    return sum(map(int, words[13:15])) / CLOCK_TICKS  # cutime and cstime, see proc_pid_stat(5)
 
 
 def _children(pid: int) -> list[int]:

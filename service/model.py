@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.artifact import GOLDEN, Artifact, ArtifactError, verify
-from service.batch import Batcher
+from service.batch import Batcher, CountBatch
 from service.contract import Contract
 from service.engine import SCIKIT_LEARN, Engine, load_engine
 from service.errors import Fault, ProblemError, contract_error
@@ -55,6 +55,11 @@ class Model:
     def contract(self) -> Contract:
         """What the model takes and answers."""
         return self.artifact.contract
+
+    def count_batches(self, count: CountBatch) -> None:
+        """Have every batch counted from now on, where requests are answered in batches."""
+        if isinstance(self._engine, Batcher):
+            self._engine.count = count
 
     def predict(self, columns: Columns, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Return the outputs by name, each of shape (n_samples,) or (n_samples, n_columns).

@@ -6,14 +6,15 @@ from http import HTTPStatus
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from service.logs import log_request, request_id
+from service.logs import TRACEPARENT, log_request, request_id
 from service.metrics import Metrics
+from service.series import UNMATCHED
 
 # What the application and this module tell each other, in the environ of a request.
 REQUEST_ID = "bakehouse.request_id"  # how the request is found again; set before the application is asked
 ROUTE = "bakehouse.route"  # the pattern of the route that answers, as far as one does
 ROWS = "bakehouse.rows"  # how many rows were predicted
-UNMATCHED = "unmatched"  # the route of requests that no route answers; their paths are the callers' own
+QUEUE_SECONDS = "bakehouse.queue_seconds"  # how long the request waited for a thread, if it did; set by the worker
 
 
 def observed(
@@ -39,24 +40,31 @@ def observed(
             headers.append(("X-Request-ID", identifier))
             return start_response(line, headers, *error)
 
-        metrics.in_flight.inc()
         try:
             return application(environ, start)
         finally:
-            metrics.in_flight.dec()
-            seconds = time.perf_counter() - started
+            queue_seconds = environ.get(QUEUE_SECONDS, 0.0)
+            seconds = time.perf_counter() - started + queue_seconds
             path = environ["PATH_INFO"]
             route = environ.get(ROUTE) or (path if has_route(path) else UNMATCHED)
             method = environ["REQUEST_METHOD"]
-            metrics.count_request(route, method, status, seconds)
+            metrics.count_request(route, method, status, seconds, _exemplar(environ))
             log_request(
                 request_id=identifier,
                 route=route,
                 method=method if route != UNMATCHED else "",
                 status=status,
                 duration_seconds=round(seconds, 6),
+                queue_seconds=round(queue_seconds, 6),
                 rows=environ.get(ROWS, 0),
                 model_version=model_version,
             )
 
     return observe
+
+
+def _exemplar(environ: WSGIEnvironment) -> dict[str, str] | None:
+    """Return the trace that the request belongs to, so that a slow one is found from the histogram."""
+    trace = environ.get("HTTP_TRACEPARENT")
+    match = TRACEPARENT.fullmatch(trace) if trace else None
+    return {"trace_id": match[1]} if match else None

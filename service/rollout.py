@@ -7,14 +7,15 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from service.artifact import GOLDEN, Artifact
-from service.client import PAUSE_SECONDS, ClientError, address_of, request, request_patiently, trusting
+from service.artifact import GOLDEN, Artifact, ArtifactError
+from service.client import PAUSE_SECONDS, ClientError, address_of, request, request_patiently, tell, trusting
 from service.compatibility import differences
 from service.model import Model, first_difference, golden_tolerances, load_model
 
@@ -32,6 +33,22 @@ HTTP_PORT = 80  # where browsers and careless clients go first
 
 class RolloutError(Exception):
     """The image, or the release, is not what was asked for; the message is one sentence."""
+
+
+@contextmanager
+def _telling(check: str, health_url: str | None) -> Iterator[None]:
+    """Have the release at this health port, if it is known, count how the check in this block ends."""
+
+    def tell_result(result: str) -> None:
+        if health_url:
+            tell(f"{health_url}/checks", {"check": check, "result": result})
+
+    try:
+        yield
+    except (ArtifactError, ClientError, RolloutError):
+        tell_result("refused")
+        raise
+    tell_result("passed")
 
 
 def check(
@@ -56,18 +73,19 @@ def check(
         ArtifactError: If the artifact is refused, or does not give its golden answers.
         RolloutError: If the version, the latency or the contract is not as it must be.
     """
-    model = load_model(directory)
-    artifact = model.artifact
-    if version and version != artifact.version:
-        raise RolloutError(
-            f"The image's model version is {artifact.version}, not {version}: "
-            f"its tag must be the version it was baked with (make image TAG={version})."
-        )
-    passed = [f"digest, versions and {len(artifact.golden())} golden requests match"]
-    if budget_milliseconds:
-        passed.append(_check_latency(model, budget_milliseconds))
-    if live:
-        passed.append(_check_contract(artifact, live, allow_contract_change, live_must_answer))
+    with _telling("gate", live):
+        model = load_model(directory)
+        artifact = model.artifact
+        if version and version != artifact.version:
+            raise RolloutError(
+                f"The image's model version is {artifact.version}, not {version}: "
+                f"its tag must be the version it was baked with (make image TAG={version})."
+            )
+        passed = [f"digest, versions and {len(artifact.golden())} golden requests match"]
+        if budget_milliseconds:
+            passed.append(_check_latency(model, budget_milliseconds))
+        if live:
+            passed.append(_check_contract(artifact, live, allow_contract_change, live_must_answer))
     return f"{artifact.name} {artifact.version}: {'; '.join(passed)}."
 
 
@@ -176,6 +194,11 @@ def smoke(
         if redirect:
             say(f"{_check_redirect(url, connect_to)} leads to https.")
 
+    with _telling("smoke", health_url):
+        _patiently(ask, say, patience_seconds)
+
+
+def _patiently(ask: Callable[[], None], say: Callable[[str], None], patience_seconds: float) -> None:
     deadline = time.monotonic() + patience_seconds
     while True:
         try:

@@ -7,6 +7,7 @@ answer closes its connection, everything still served), and stops only after tha
 """
 
 import json
+import mmap
 import shlex
 import shutil
 import signal
@@ -20,18 +21,20 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
-from service import health
+from service import health, series
 from service.app import create_app, create_health_app
 from service.artifact import Artifact, ArtifactError
 from service.config import Settings, SettingsError
 from service.cpu import request_threads
+from service.drift import REFERENCE, Drift
 from service.lifecycle import Lifecycle
-from service.metrics import Metrics, forget_gauges, share_series
+from service.metrics import Metrics, Reading, forget_gauges, share_series
 from service.model import load_model, quick_body_bytes
 from service.tls import Certificate
-from service.views import PREDICT
+from service.views import PREDICT, Watch
 from service.worker import Worker
 
+COUNT_BYTES = 8
 MEMORY_DIRECTORY = Path("/dev/shm")  # noqa: S108 - heartbeats on a disk can block; this one is memory
 
 
@@ -40,7 +43,7 @@ class Server(BaseApplication):
 
     Args:
         settings: How to serve.
-        digest: Of the artifact that was verified; a process that finds another one later does not serve it.
+        artifact: What was verified; a process that finds another one later does not serve it.
 
     Raises:
         SettingsError: If one of the ports cannot be listened on, or the certificate cannot be used.
@@ -48,10 +51,11 @@ class Server(BaseApplication):
 
     quick_body_bytes = 0  # until it is known how long the model takes
 
-    def __init__(self, settings: Settings, digest: str) -> None:
+    def __init__(self, settings: Settings, artifact: Artifact) -> None:
         self.settings = settings
-        self.digest = digest
+        self.digest, self.model_version = artifact.digest, artifact.version
         self.lifecycle = Lifecycle()
+        self.processes_started = mmap.mmap(-1, COUNT_BYTES)  # shared with the processes, counted by the master
         self.series_directory: Path | None = None
         _listen(settings.host, settings.http_port).close()  # Gunicorn would try five times and say so in twelve lines
         self.health_listener = _listen(settings.host, settings.health_port)
@@ -114,9 +118,10 @@ class Server(BaseApplication):
         signal.signal(signal.SIGALRM, lambda *_: arbiter.signal(signal.SIGTERM, None))
 
     def pre_fork(self, arbiter: Arbiter, worker: Worker) -> None:
-        """Give a new process the first slot that no other has."""
+        """Give a new process the first slot that no other has, and count it."""
         taken = {other.slot for other in arbiter.WORKERS.values()}
         worker.slot = next(slot for slot in range(1, len(taken) + 2) if slot not in taken)
+        self.processes_started[:] = (self.n_processes_started + 1).to_bytes(COUNT_BYTES)
 
     def child_exit(self, _arbiter: Arbiter, worker: Worker) -> None:
         """Forget what an ended process said of the moment."""
@@ -132,10 +137,23 @@ class Server(BaseApplication):
 
     def post_fork(self, arbiter: Arbiter, worker: Worker) -> None:
         """Answer probes from now on: live, and not ready while the model is being loaded."""
+        self.slot = worker.slot
         if self.series_directory:
             share_series(self.series_directory, worker.slot)
-        self.metrics = Metrics(arbiter.pid, self.series_directory)
+        self.metrics = Metrics(arbiter.pid, self.series_directory, self.model_version)
+        self.metrics.at_scrape(self.of_server)
         health.serve_in_background(self.health_listener, create_health_app(self.metrics, self.lifecycle))
+
+    @property
+    def n_processes_started(self) -> int:
+        """How many serving processes the master started so far."""
+        return int.from_bytes(self.processes_started[:])
+
+    def of_server(self) -> Reading:
+        """Yield what all processes know of the server."""
+        yield series.PROCESSES_STARTED, self.n_processes_started
+        if self.certificate and (expiry := self.certificate.expiry()):
+            yield series.TLS_EXPIRY, expiry
 
     def load(self) -> Any:
         """Return the WSGI application; called by Gunicorn in each serving process."""
@@ -148,13 +166,23 @@ class Server(BaseApplication):
             sys.stderr.write(f"{error}\n")
             sys.exit(Arbiter.WORKER_BOOT_ERROR)  # the master ends with the same code instead of trying again for ever
         artifact = model.artifact
-        seconds = time.perf_counter() - started
-        self.metrics.model_loaded(artifact.name, artifact.version, artifact.digest, artifact.engine["name"], seconds)
+        self.metrics.model_loaded(artifact, time.perf_counter() - started)
+        if artifact.manifest["batching"]:
+            model.count_batches(self.metrics.batch_counter())
         self.quick_body_bytes = quick_body_bytes(model)
-        app = create_app(self.settings, model, self.metrics, self.lifecycle)
+        app = create_app(self.settings, model, self.metrics, self.lifecycle, self._watches(artifact))
         self.lifecycle.served = artifact
         sys.stderr.write(_welcome(artifact, self.settings))
         return app
+
+    def _watches(self, artifact: Artifact) -> list[Watch]:
+        """Return what looks at every prediction."""
+        if not self.settings.drift_features:
+            return []
+        reference = json.loads(artifact.read(REFERENCE))
+        drift = Drift(reference, artifact.contract, artifact.version, self.settings, self.series_directory, self.slot)
+        self.metrics.providers.append(drift.exposition)
+        return [drift]
 
     def answers_at_once(self, method: str, path: str, n_body_bytes: int) -> bool:
         """Return whether a request is so quick that handing it to another thread would take longer."""

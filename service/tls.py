@@ -2,11 +2,14 @@
 
 import ssl
 import sys
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 from service.config import SettingsError
 
 Stamp = tuple[int, ...]
+NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, to which Python gives no name
 
 
 class Certificate:
@@ -25,8 +28,9 @@ class Certificate:
     def __init__(self, certificate: str, key: str) -> None:
         self._certificate, self._key = certificate, key
         self._stamp = self._stamp_of_files()
+        self._lock = Lock()  # connections and scrapes ask from threads of their own
         try:
-            self._context = self._load()
+            self._context, self._expiry = self._load()
         except (OSError, ValueError) as error:
             raise SettingsError(
                 f"The files of BAKEHOUSE_TLS_CERTIFICATE and BAKEHOUSE_TLS_KEY cannot be used ({_reason(error)}): "
@@ -38,21 +42,31 @@ class Certificate:
 
         Files are replaced one after the other: a pair that does not fit is not used, and the last good one goes on.
         """
-        stamp = self._stamp_of_files()
-        if stamp != self._stamp:
-            self._stamp = stamp
-            try:
-                self._context = self._load()
-                sys.stderr.write("The renewed certificate is in use.\n")
-            except (OSError, ValueError) as error:
-                sys.stderr.write(f"The renewed certificate cannot be used ({_reason(error)}): the last one goes on.\n")
-        return self._context
+        return self._current()[0]
 
-    def _load(self) -> ssl.SSLContext:
+    def expiry(self) -> float | None:
+        """Return when the certificate of a new connection ends, in seconds since 1970; None if nobody can tell."""
+        return self._current()[1]
+
+    def _current(self) -> tuple[ssl.SSLContext, float | None]:
+        with self._lock:
+            stamp = self._stamp_of_files()
+            if stamp != self._stamp:
+                self._stamp = stamp
+                try:
+                    self._context, self._expiry = self._load()
+                    sys.stderr.write("The renewed certificate is in use.\n")
+                except (OSError, ValueError) as error:
+                    sys.stderr.write(
+                        f"The renewed certificate cannot be used ({_reason(error)}): the last one goes on.\n"
+                    )
+            return self._context, self._expiry
+
+    def _load(self) -> tuple[ssl.SSLContext, float | None]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self._certificate, self._key, password="")  # without one, OpenSSL asks the terminal
-        return context
+        return context, _expiry(context)
 
     def _stamp_of_files(self) -> Stamp:
         """Return what changes whenever one of the files does; Kubernetes swaps a link on the way to both."""
@@ -65,3 +79,42 @@ class Certificate:
 
 def _reason(error: Exception) -> str:
     return getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+
+
+def _expiry(context: ssl.SSLContext) -> float | None:
+    """Return when the certificate of a server with this context ends, in seconds since 1970.
+
+    Python decodes only what a client has verified. So one in memory asks for the certificate, and another one trusts
+    that very certificate and nothing else, whoever signed it, whatever its name and time.
+    """
+    with suppress(ssl.SSLError, ValueError, KeyError):
+        asking = _client()
+        asking.verify_mode = ssl.CERT_NONE
+        shown = _shake_hands(context, asking).getpeercert(binary_form=True)
+        trusting = _client()
+        trusting.load_verify_locations(cadata=shown)
+        trusting.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | NO_CHECK_TIME
+        decoded = _shake_hands(context, trusting).getpeercert() or {}
+        return float(ssl.cert_time_to_seconds(str(decoded["notAfter"])))
+    return None
+
+
+def _client() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    return context
+
+
+def _shake_hands(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> ssl.SSLObject:
+    """Return the client's side after a handshake in memory.
+
+    Raises:
+        SSLError: If the client does not want the server.
+    """
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context.wrap_bio(to_client, to_server)
+    server = server_context.wrap_bio(to_server, to_client, server_side=True)
+    for side in (client, server, client):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    return client

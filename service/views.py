@@ -1,6 +1,7 @@
 """The routes: /predict /openapi.json of a model; probes, metrics and identity for those who look after it."""
 
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
 from wsgiref.types import WSGIEnvironment
@@ -13,7 +14,7 @@ from service import __version__, npy
 from service.artifact import Artifact
 from service.body import JSON, SEND_JSON, read_body
 from service.config import Settings
-from service.errors import NotFoundError, NotReadyError, ProblemError, UnsupportedMediaTypeError
+from service.errors import ContractError, NotFoundError, NotReadyError, ProblemError, UnsupportedMediaTypeError
 from service.feedback import Feedback
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
@@ -21,8 +22,10 @@ from service.model import Model
 from service.observe import REQUEST_ID, ROWS
 from service.openapi import openapi_document
 from service.schema import Columns, encode_answer, parse_request
+from service.series import CHECKS, RESULTS
 
 PREDICT, FEEDBACK = "/predict", "/feedback"
+MAX_CHECK_BYTES = 200  # four times what is sent
 
 # From a request to the bytes of its answer and their media type.
 Predict = Callable[[WSGIEnvironment], tuple[bytes, str]]
@@ -141,6 +144,21 @@ def add_operations_routes(app: Flask, metrics: Metrics, lifecycle: Lifecycle) ->
         artifact = _served(lifecycle)
         body = {"model": _identity(artifact), "contract": artifact.manifest["contract"]}
         return Response(orjson.dumps(body), content_type=JSON)
+
+
+def add_check_route(app: Flask, metrics: Metrics) -> None:
+    """Add the route by which a check of a release tells how it ended; not for the port that clients reach."""
+
+    @app.post("/checks")
+    def count_check() -> Response:
+        request.max_content_length = MAX_CHECK_BYTES
+        try:
+            told = orjson.loads(request.get_data())
+            metrics.count_check(told["check"], told["result"])
+        except (ValueError, TypeError, KeyError):  # neither repeated nor counted
+            words = f"check one of {', '.join(CHECKS)}, and result one of {', '.join(RESULTS)}"
+            raise ContractError(f"The body must be a JSON object with {words}.") from None
+        return Response(status=HTTPStatus.NO_CONTENT)
 
 
 def _served(lifecycle: Lifecycle) -> Artifact:

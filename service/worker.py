@@ -23,17 +23,27 @@ from gunicorn.http.body import Body
 from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
+from service import series
 from service.connection import READ_BYTES, Connection
 from service.errors import raw_problem
 from service.heads import Heads
 from service.logs import log_request, new_request_id
-from service.observe import UNMATCHED
+from service.observe import QUEUE_SECONDS
+from service.series import UNMATCHED
 
 STATUS_OF_ERROR = {
     errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
     errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
     errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
+}
+# Under which reason a refusal is counted; its key is what the log says.
+REASON_OF_ERROR = {
+    "QueueFull": "queue_full",
+    "TooManyConnections": "too_many_connections",
+    "TooManyBytes": "too_many_bytes",
+    "SlowHead": "slow_head",
+    "SlowBody": "slow_body",
 }
 TICK_SECONDS = 0.5  # how often the heartbeat is sent and deadlines are looked at
 EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
@@ -105,8 +115,9 @@ class Worker(ThreadWorker):
         self.options = Configuration(self.cfg)
         self.connections: dict[int, Connection] = {}
         self._known_heads = Heads(self.options)
-        self.queue: SimpleQueue[tuple[Connection, Any] | None] = SimpleQueue()
+        self.queue: SimpleQueue[tuple[Connection, Any, float] | None] = SimpleQueue()  # and since when it waits
         self._working = [False] * self.cfg.threads
+        self._answers_at_once = False
         self.heads = Waiting(settings.header_timeout_seconds)
         self.bodies = Waiting(settings.body_timeout_seconds)
         self.answers = Waiting(settings.answer_timeout_seconds)
@@ -123,6 +134,8 @@ class Worker(ThreadWorker):
         self._now = time.monotonic()
         self._epoll = select.epoll()
         _allow_files(self.worker_connections + OWN_FILES)
+        self._metrics = self.app.metrics
+        self._metrics.before_scrape(self._tell_moment)
         BaseWorker.init_process(self)
 
     # The poller ----------------------------------------------------------------------------------------------
@@ -179,6 +192,8 @@ class Worker(ThreadWorker):
     def _tick(self) -> bool:
         self._next_tick = self._now + TICK_SECONDS
         self.notify()
+        if self._metrics.shared:
+            self._tell_moment()  # because another process may be the one that is scraped
         self._set_accepting(self.alive)
         for connection in self.heads.expired(self._now):
             if connection.n_received:
@@ -231,6 +246,7 @@ class Worker(ThreadWorker):
                 self._epoll.register(connection.fd, EVENTS)
                 self._go_on(connection)
             elif connection.handshaking:
+                self._metrics.count_refused(REASON_OF_ERROR["TooManyConnections"])
                 self._drop(connection)
             else:
                 self._epoll.register(connection.fd, EVENTS)
@@ -300,7 +316,9 @@ class Worker(ThreadWorker):
         """Answer a request at once, or have the pool answer it, or refuse it."""
         n_bytes = connection.n_body_bytes
         if self.app.answers_at_once(request.method, request.path, n_bytes) and not _is_compressed(request):
+            self._answers_at_once = True
             self._answer(connection, request)
+            self._answers_at_once = False
             self._settle(connection)
             return
         self._wait(connection, None)
@@ -308,7 +326,7 @@ class Worker(ThreadWorker):
         n_idle_threads = self.cfg.threads - self.n_busy_threads  # some of them are about to take what is in the queue
         if self.queue.qsize() < self._max_queued + n_idle_threads and self._held_bytes <= self._max_held_bytes:
             connection.busy = True
-            self.queue.put((connection, request))
+            self.queue.put((connection, request, time.perf_counter()))
             return
         self.options.pre_request(self, request)  # closes while draining
         close = request.should_close() or not self.alive or not self.options.keepalive or request.method == "HEAD"
@@ -386,6 +404,29 @@ class Worker(ThreadWorker):
         )
         return min(filter(None, firsts), key=itemgetter(0), default=(0, None))[1]
 
+    # What is told -----------------------------------------------------------------------------------------------
+
+    def _tell_moment(self) -> None:
+        """Set the gauges of the moment; also called by the thread of a scrape, so numbers may be a request apart."""
+        tell = self._metrics.of
+        n_queued, n_busy = self.queue.qsize(), self.n_busy_threads
+        tell(series.THREADS).set(self.cfg.threads)
+        tell(series.THREADS_BUSY).set(n_busy)
+        tell(series.QUEUE_REQUESTS).set(n_queued)
+        tell(series.QUEUE_LIMIT).set(self._max_queued)
+        tell(series.IN_FLIGHT).set(n_queued + n_busy + self._answers_at_once)
+        tell(series.CONNECTIONS_LIMIT).set(self.worker_connections)
+        n_waiting = {
+            "idle": len(self.idle),
+            "head": len(self.heads),
+            "body": len(self.bodies),
+            "answer": len(self.answers),
+            "lingering": len(self.lingering),
+        }
+        n_working = max(0, len(self.connections) - sum(n_waiting.values()))
+        for state, number in {**n_waiting, "working": n_working}.items():
+            tell(series.CONNECTIONS, state).set(number)
+
     # Answers --------------------------------------------------------------------------------------------------
 
     @property
@@ -396,10 +437,12 @@ class Worker(ThreadWorker):
     def _work(self, number: int) -> None:
         """Answer requests from the queue, in a thread of the pool."""
         while (job := self.queue.get()) is not None:
-            connection, request = job
+            connection, request, since = job
             self._working[number] = True
+            queue_seconds = time.perf_counter() - since
+            self._metrics.queue_wait.observe(queue_seconds)
             try:
-                self._answer(connection, request)
+                self._answer(connection, request, queue_seconds)
             except SystemExit:  # raised by the application
                 connection.broken = connection.closing = True
             finally:
@@ -414,11 +457,11 @@ class Worker(ThreadWorker):
             self._woken = True
             os.write(self.PIPE[1], b".")
 
-    def _answer(self, connection: Connection, request: Any) -> None:
+    def _answer(self, connection: Connection, request: Any, queue_seconds: float = 0.0) -> None:
         """Have the application answer, and send as much of it as the client takes."""
         connection.begin_answer()
         try:
-            connection.closing = self._respond(connection, request)
+            connection.closing = self._respond(connection, request, queue_seconds)
             connection.flush()
         except Exception as error:  # noqa: BLE001 - one request that fails must not end the others
             connection.closing = True
@@ -427,7 +470,7 @@ class Worker(ThreadWorker):
             elif not connection.broken:
                 self.log.error("The worker failed in the middle of an answer with %s", type(error).__name__)
 
-    def _respond(self, connection: Connection, request: Any) -> bool:
+    def _respond(self, connection: Connection, request: Any, queue_seconds: float) -> bool:
         """Run the application as ThreadWorker.handle_request does, and return whether the connection ends."""
         response, environ = None, {}
         self.options.pre_request(self, request)
@@ -435,6 +478,7 @@ class Worker(ThreadWorker):
             response, environ = wsgi.create(request, connection, connection.client, connection.server, self.options)
             environ["wsgi.multithread"] = True
             environ["gunicorn.socket"] = connection.sock
+            environ[QUEUE_SECONDS] = queue_seconds
             self.nr += 1
             if self.nr >= self.max_requests:
                 if self.alive:
@@ -450,6 +494,8 @@ class Worker(ThreadWorker):
             finally:
                 if hasattr(answer, "close"):
                     answer.close()
+                self._metrics.request_bytes.inc(connection.n_body_bytes)
+                self._metrics.response_bytes.inc(response.sent)
         finally:
             self.options.post_request(self, request, environ, response)
         return bool(response.should_close()) or not _body_is_sound(request)
@@ -457,6 +503,7 @@ class Worker(ThreadWorker):
     def handle_error(self, _req: Any, client: Any, _addr: Any, exc: Exception) -> None:
         """Answer a request that could not be parsed; Gunicorn's own answer repeats what the client sent."""
         if isinstance(exc, (errors.ParseException, errors.NoMoreData)):
+            self._metrics.count_refused("malformed")
             status = STATUS_OF_ERROR.get(type(exc), HTTPStatus.BAD_REQUEST)
             detail = f"{status.phrase}: this is no HTTP request that can be served ({type(exc).__name__})."
         else:
@@ -466,12 +513,14 @@ class Worker(ThreadWorker):
         client.unsent = self._problem(status, detail, type(exc).__name__)
 
     def _refuse(self, connection: Connection, status: HTTPStatus, detail: str, error: str) -> None:
+        self._metrics.count_refused(REASON_OF_ERROR[error])
         connection.unsent = self._problem(status, f"{status.phrase}: {detail}", error)
         connection.closing = True
         self._settle(connection)
 
     def _shed(self, connection: Connection, error: str, close: bool) -> None:
         """Answer that the server is busy."""
+        self._metrics.count_refused(REASON_OF_ERROR[error])
         detail = "Service Unavailable: the server is busy, send the request again later."
         retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
         connection.unsent = self._problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, error, close, retry)
@@ -483,7 +532,7 @@ class Worker(ThreadWorker):
     ) -> bytes:
         """Return the answer to a request that never reached the application, counted and logged."""
         identifier = new_request_id()
-        self.app.metrics.count_request(UNMATCHED, "other", status, 0.0)
+        self._metrics.count_request(UNMATCHED, "other", status, 0.0)
         log_request(
             request_id=identifier, route=UNMATCHED, method="", status=int(status), duration_seconds=0.0, rows=0,
             error=error,

@@ -25,6 +25,7 @@ from training.errors import BakeError
 from training.estimator_file import dump_estimator, force_single_thread, libraries_of
 from training.evaluate import Evaluation, check_bar, evaluate, fit, score_sample, task_of
 from training.golden import golden_lines
+from training.importance import feature_importance
 from training.race import FASTEST, race
 from training.source import Source
 
@@ -143,7 +144,8 @@ def _contents(
         "engines": raced.table,
         "batching": raced.batching,
     }
-    reference = reference_bins(contract, frame, asker.answers(frame))
+    bins = reference_bins(contract, frame, asker.answers(frame))
+    reference = {**bins, "importance": feature_importance(asker, frame, seed)}
     model_sha256 = artifact.sha256(estimator_bytes)
     files = {
         artifact.MODEL: estimator_bytes,

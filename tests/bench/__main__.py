@@ -17,7 +17,7 @@ from typing import Any
 from service.cpu import request_threads
 from tests.bench.client import require_wrk
 from tests.bench.measure import PARTS, QUICK, Bench, Effort
-from tests.bench.models import DESCRIPTIONS, FOREST, BenchError, bake
+from tests.bench.models import FILES, FOREST, BenchError, bake
 from tests.bench.picture import picture
 from tests.bench.report import block, with_numbers
 from tests.support.server import ROOT
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="bakehouse-bench-") as temporary:
         folder = (options.artifacts or Path(temporary)).resolve()
         report("baking the models")
-        models = {name: bake(name, folder) for name in DESCRIPTIONS}
+        models = {name: bake(name, folder) for name in FILES}
         overloaded = bake(FOREST, folder, OVERLOAD_ENGINE)
         bench = Bench(models, overloaded, QUICK if options.quick else Effort(), report)
         measured = {}

@@ -100,8 +100,25 @@ class Load:
     p99_ms: float
 
 
-def wrk(port: int, request: Request, expected: bytes, connections: int, seconds: int) -> Load:
+def wrk(
+    port: int,
+    request: Request,
+    expected: bytes,
+    connections: int,
+    seconds: int,
+    address: str = "127.0.0.1",
+    host: str = "",
+) -> Load:
     """Send a request again and again over keep-alive connections.
+
+    Args:
+        port: Where the server listens.
+        request: What is sent.
+        expected: The right answer's bytes.
+        connections: How many connections do so.
+        seconds: For how long.
+        address: The machine that the server is on.
+        host: The Host of the requests, where it is another than the address.
 
     Raises:
         WrongAnswerError: If an answer was another one, or a connection failed.
@@ -111,9 +128,10 @@ def wrk(port: int, request: Request, expected: bytes, connections: int, seconds:
         (folder / "body").write_bytes(request.body)
         (folder / "expected").write_bytes(expected)
         options = ["--threads=1", f"--connections={connections}", f"--duration={seconds}s"]
+        options += [f"--header=Host: {host}"] if host else []
         done = subprocess.run(
             ["wrk", *options, f"--timeout={REQUEST_TIMEOUT_SECONDS}s", f"--script={SCRIPT}",
-             f"http://127.0.0.1:{port}/predict", "--", folder / "body", folder / "expected", request.content_type],
+             f"http://{address}:{port}/predict", "--", folder / "body", folder / "expected", request.content_type],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
     told = json.loads(done.stdout.splitlines()[-1])

@@ -10,10 +10,15 @@ from typing import Any
 
 import orjson
 
+from service.config import Settings
+from service.contract import PREDICT
 from service.cpu import request_threads
+from service.drift import REFERENCE, Drift
+from service.model import load_model
+from service.schema import parse_request
 from tests.bench import servers
 from tests.bench.client import Crowd, NotServedError, WrongAnswerError, ask, one_by_one, wrk
-from tests.bench.models import FOREST, JSON, LINEAR, LOGISTIC, MIXED, NPY, BenchError, Model, Request
+from tests.bench.models import FOREST, JSON, LINEAR, LOGISTIC, MIXED, NPY, WIDE, BenchError, Model, Request
 from tests.bench.servers import Server
 from tests.support.http import send
 
@@ -25,6 +30,9 @@ CONNECTION_COUNTS = (1, 4, 16, 64, 256)
 WORKER_COUNTS = (1, 2, 4)
 OVERLOAD = 5
 MOST_IN_FLIGHT = 800  # below the connections that a server of either kind holds
+DRIFT_MODELS = (LINEAR, LOGISTIC, WIDE)  # of 2, 30 and 50 features
+DRIFT_CALLS = 20_000
+SCRAPES = 50
 UNIT = "unit"
 NOT_SERVED = "not served (415)"
 FORMATS = {JSON: Model.json_request, NPY: Model.npy_request}
@@ -345,10 +353,62 @@ def overload(bench: Bench) -> dict[str, Any]:
     }
 
 
+def drift(bench: Bench) -> dict[str, Any]:
+    """What counting rows for drift adds to a request, in this process, as a share of the request's; and a scrape."""
+    found = {}
+    with ExitStack() as stack:
+        for name in DRIFT_MODELS:
+            server = bench.ours(stack, name)
+            for what, request_of, n_rows, connections in (
+                ("1 row, JSON", Model.json_request, 1, CONNECTIONS),
+                (f"{BULK_ROWS} rows, JSON", Model.json_request, BULK_ROWS, BULK_CONNECTIONS),
+                (f"{BULK_ROWS} rows, NumPy", Model.npy_request, BULK_ROWS, BULK_CONNECTIONS),
+            ):
+                bench.report(f"drift of {name}, {what}")
+                request = request_of(bench.models[name], n_rows)
+                case = Case(server, request, ask(server.port, request), connections)
+                call = drift_call(bench.models[name], n_rows)
+                measure(case, 1)
+                turns = []
+                for _ in range(bench.effort.growth_turns):
+                    turn = {"drift_us": many_calls_us(call), "cpu_us": measure(case, bench.effort.seconds)["cpu_us"]}
+                    turns.append({**turn, "share": turn["drift_us"] / turn["cpu_us"]})
+                found[f"{name} {what}"] = medians(turns)
+        scrapes = []
+        for _ in range(SCRAPES):  # of the last one, which has the most features
+            before = sum(server.cpu_seconds().values())
+            body = send(server.health_port, "GET", "/metrics").body
+            scrapes.append(sum(server.cpu_seconds().values()) - before)
+    return {
+        "requests": found,
+        "scrape_ms": statistics.median(scrapes) * 1e3,
+        "scrape_bytes": len(body),
+        "series": sum(not line.startswith(b"#") for line in body.splitlines()),
+    }
+
+
+def drift_call(model: Model, n_rows: int) -> Callable[[], None]:
+    """Return what counts a request of so many rows, as the service does."""
+    loaded = load_model(model.artifact)
+    reference = orjson.loads(loaded.artifact.read(REFERENCE))
+    counting = Drift(reference, loaded.contract, loaded.artifact.version, Settings())
+    columns = parse_request(model.json_request(n_rows).body, loaded.contract, n_rows).columns
+    outputs = loaded.predict(columns, [PREDICT])
+    return lambda: counting("", columns, outputs)
+
+
+def many_calls_us(call: Callable[[], None]) -> float:
+    """Return the CPU time of one of many calls, in microseconds: some of them count for all others."""
+    started = time.thread_time()
+    for _ in range(DRIFT_CALLS):
+        call()
+    return (time.thread_time() - started) / DRIFT_CALLS * 1e6
+
+
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     part.__name__: part
     for part in (
         single, bulk, forest, start, memory, latency, growth_with_rows, growth_with_connections, growth_with_workers,
-        overload,
+        overload, drift,
     )
 }  # fmt: skip

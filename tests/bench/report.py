@@ -26,6 +26,8 @@ FOREST_TARGET = 0.35
 START_TARGET_SECONDS = 1.0
 MEMORY_TARGET_MB = 120.0
 P99_TARGET_MS = 1.0
+DRIFT_TARGET_PERCENT = 3.0
+SCRAPE_TARGET_MS = 10.0
 CURVE_NAMES = {
     f"{model} {content_type}": f"{model}, {name}"
     for model in (LINEAR, LOGISTIC)
@@ -123,6 +125,18 @@ def _overload(part: Results) -> list[Line]:
     ]
 
 
+def _drift(part: Results) -> list[Line]:
+    return [
+        *(
+            Line(
+                f"{case}: counting for drift, of the request's CPU", "%", 100 * of["share"], None, DRIFT_TARGET_PERCENT
+            )
+            for case, of in part["requests"].items()
+        ),
+        Line("scrape with drift of 50 features, CPU", "ms", part["scrape_ms"], None, SCRAPE_TARGET_MS),
+    ]
+
+
 LINES = {
     "single": _single,
     "bulk": _bulk,
@@ -132,6 +146,7 @@ LINES = {
     "latency": _latency,
     "growth_with_rows": _growth_with_rows,
     "overload": _overload,
+    "drift": _drift,
 }
 
 
@@ -225,6 +240,12 @@ def sentences(results: Results) -> list[str]:
             f"{CURVE_NAMES[name]}: a row costs no less at {after} rows a request than at {before}."
             for before, after in rises(curve)
         ]
+    if part := results.get("drift"):
+        costs = [f"{of['drift_us']:.3g} µs of {of['cpu_us']:.0f} for {case}" for case, of in part["requests"].items()]
+        told.append(
+            f"Counting for drift takes, of a request's CPU, {', '.join(costs)}; wide is a linear model of 50 features. "
+            f"A scrape with those is {part['series']} series, {part['scrape_bytes']} bytes."
+        )
     if part := results.get("overload"):
         told.append(
             f"Overload: the forest on the engine {part['engine']} answers {part['capacity_per_second']:.0f} requests a "

@@ -134,6 +134,8 @@ def test_settings_arrive_as_they_are_given():
         "maxBodyBytes": 1024**3,
         "maxRows": 10_000_000,
         "workerTimeoutSeconds": 3600,
+        "driftFeatures": 1000,
+        "driftRows": 10_000,
     }
     found = rendered({"settings": given})
     for name in (f"Deployment/{NAME}", f"Job/{NAME}-gate"):
@@ -152,6 +154,8 @@ def test_settings_arrive_as_they_are_given():
             max_body_bytes=1024**3,
             max_rows=10_000_000,
             worker_timeout_seconds=3600,
+            drift_features=1000,
+            drift_rows=10_000,
         )
 
 

@@ -43,6 +43,18 @@ def load():
 def estimator():
     return Ridge()
 """
+# A classifier whose engine, scikit-learn's own, joins requests that wait.
+KINDS = """
+import numpy as np
+from sklearn.ensemble import RandomForestClassifier
+from training.models import house_prices
+NAME = "house_kinds"
+def load():
+    X, y = house_prices.load()
+    return X, np.where(y > y.median(), "dear", "cheap")
+def estimator():
+    return RandomForestClassifier(n_estimators=50, random_state=0)
+"""
 # Passes every check, and ends as soon as it is to serve.
 CRASHING = """
 FROM {image}
@@ -79,23 +91,24 @@ def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Images
     run("make", "image", f"IMAGE={IMAGE}", "TAG=e2e")
     run("docker", "build", "--target", "runtime", "--tag", f"{IMAGE}-runtime:e2e", ".")
 
-    def bake(version: str, code: str) -> None:
+    def bake(version: str, code: str, *options: str) -> None:
         (directory / f"{version}.py").write_text(code)
         run("docker", "run", "--rm", "--user", f"{os.getuid()}:{os.getgid()}", "--volume", f"{directory}:/models",
             f"{IMAGE}-train:e2e", "bake", f"/models/{version}.py", "--output", f"/models/{version}",
-            "--model-version", version, "--source-commit", "e2e")  # fmt: skip
+            "--model-version", version, "--source-commit", "e2e", *options)  # fmt: skip
 
     sources = {version: MODEL.format(alpha=10.0**number) for number, version in enumerate(VERSIONS)}
     with ThreadPoolExecutor(2) as pool:
         list(
             pool.map(bake, *zip(*{**sources, "crash": sources["v1"], "contract": OTHER_CONTRACT}.items(), strict=True))
         )
+    bake("kinds", KINDS, "--engine", "scikit-learn")
     expected = {version: _golden(directory / version)["response"] for version in VERSIONS}
     assert len({json.dumps(answer) for answer in expected.values()}) == len(VERSIONS)
     _break(directory)
     with ThreadPoolExecutor(1) as loader:  # which takes longer than to build the next one
         loaded = []
-        for tag in (*VERSIONS, "contract", "corrupt", "wrong", "crash"):
+        for tag in (*VERSIONS, "kinds", "contract", "corrupt", "wrong", "crash"):
             _put_into_image(directory / tag, tag)
             if tag == "crash":
                 run("docker", "build", "--tag", f"{IMAGE}:crash", "-", given=CRASHING.format(image=f"{IMAGE}:crash"))

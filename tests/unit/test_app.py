@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from service.config import Settings
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.model import Model
+from service.observe import QUEUE_SECONDS
 from tests.support.problem import check_problem
 
 ClientOf = Callable[..., FlaskClient]
@@ -124,6 +126,7 @@ def test_a_request_is_one_line_of_json(
         "method",
         "status",
         "duration_seconds",
+        "queue_seconds",
         "rows",
         "model_version",
     }
@@ -140,21 +143,36 @@ def test_requests_are_counted_by_route(client_of: ClientOf) -> None:
     client.get(f"/{CANARY}")
     text = client.get("/metrics").text
     for series in (
-        '{method="POST",route="/predict",status="2xx"} 1.0',
-        '{method="POST",route="/predict",status="4xx"} 1.0',
-        '{method="GET",route="unmatched",status="4xx"} 1.0',
+        '{method="POST",route="/predict",status="2xx",version=""} 1.0',
+        '{method="POST",route="/predict",status="4xx",version=""} 1.0',
+        '{method="GET",route="unmatched",status="4xx",version=""} 1.0',
     ):
         assert f"bakehouse_http_requests_total{series}" in text
-    assert 'bakehouse_http_request_duration_seconds_count{route="/predict"} 2.0' in text
+    assert 'bakehouse_http_request_duration_seconds_count{route="/predict",version=""} 2.0' in text
 
 
-def test_nothing_is_in_flight_after_the_last_answer(client_of: ClientOf) -> None:
-    """Answered, refused or not found: each request ends; only the scrape itself is under way."""
+def test_the_time_in_the_queue_is_part_of_the_duration(client_of: ClientOf, capfd: pytest.CaptureFixture[str]) -> None:
+    """A client waits for both; the log tells them apart."""
     client = client_of()
-    client.get("/healthz")
-    client.post("/predict", data=b"")
-    client.get("/nowhere")
-    assert "bakehouse_http_requests_in_flight 1.0" in client.get("/metrics").text
+    client.post("/predict", json={"X": [[1500, 3]]}, environ_overrides={QUEUE_SECONDS: 7.0})
+    line = json.loads(capfd.readouterr().out)
+    assert line["queue_seconds"] == 7
+    assert 7 < line["duration_seconds"] < 10
+    assert '_duration_seconds_bucket{le="5.0",route="/predict",version=""} 0.0' in client.get("/metrics").text
+    assert '_duration_seconds_bucket{le="10.0",route="/predict",version=""} 1.0' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("parent", [f"00-{TRACE}-b7ad6b7169203331-01", f"00-{TRACE}", ""])
+def test_a_duration_leads_to_its_trace(parent: str, client_of: ClientOf) -> None:
+    """Where the format allows it, and the request belongs to one."""
+    client = client_of()
+    client.post("/predict", json={"X": [[1500, 3]]}, headers={"traceparent": parent} if parent else {})
+    asked = client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}).text
+    exemplar = f' # {{trace_id="{TRACE}"}} '
+    found = [line for line in asked.splitlines() if " # " in line and not line.startswith("# ")]
+    assert all(line.startswith("bakehouse_http_request_duration_seconds_bucket{") for line in found)
+    assert [exemplar in line for line in found] == [True] * parent.endswith("-01")
+    assert exemplar not in client.get("/metrics").text
 
 
 def test_the_health_port_answers_probes_and_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
@@ -165,10 +183,48 @@ def test_the_health_port_answers_probes_and_nothing_else(capfd: pytest.CaptureFi
         response = client.get(path)
         assert response.status_code == 503
         assert check_problem(503, response.content_type, response.data)["detail"] == "The model is being loaded."
-    assert "bakehouse_http_requests_total{" not in client.get("/metrics").text
+    counts = re.findall(r"^bakehouse_http_requests_total.* (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    assert set(counts) == {"0.0"}
     response = client.post("/predict", data=b"{}")
     check_problem(404, response.content_type, response.data)
     assert capfd.readouterr().out == ""
+
+
+def test_a_check_of_a_release_tells_how_it_ended(client_of: ClientOf, capfd: pytest.CaptureFixture[str]) -> None:
+    """On the health port alone, and as probes are, neither logged nor counted as a request."""
+    client = create_health_app(Metrics(1), Lifecycle()).test_client()
+    assert client.post("/checks", json={"check": "gate", "result": "passed"}).status_code == 204
+    assert client.post("/checks", data=b'{"result":"refused","check":"smoke","more":1}').status_code == 204
+    text = client.get("/metrics").text
+    assert 'bakehouse_release_checks_total{check="gate",result="passed"} 1.0' in text
+    assert 'bakehouse_release_checks_total{check="smoke",result="refused"} 1.0' in text
+    assert capfd.readouterr().out == ""
+    assert client_of().post("/checks", json={"check": "gate", "result": "passed"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (json.dumps({"check": "gate", "result": CANARY}).encode(), 422),
+        (json.dumps({"check": [CANARY], "result": "passed"}).encode(), 422),
+        (json.dumps({"check": "gate"}).encode(), 422),
+        (json.dumps([CANARY]).encode(), 422),
+        (json.dumps(CANARY).encode(), 422),
+        (CANARY.encode(), 422),
+        (b"", 422),
+        (b"[" * 150, 422),
+        (json.dumps({"check": "gate", "result": "passed", "more": CANARY * 20}).encode(), 413),
+    ],
+)
+def test_other_words_than_those_of_checks_are_refused(body: bytes, status: int) -> None:
+    """What is sent becomes no series and is repeated nowhere; a long body is not read."""
+    client = create_health_app(Metrics(1), Lifecycle()).test_client()
+    response = client.post("/checks", data=body)
+    assert response.status_code == status
+    check_problem(status, response.content_type, response.data)
+    text = client.get("/metrics").text
+    assert CANARY not in text + response.text
+    assert set(re.findall(r"^bakehouse_release_checks_total.* (\S+)$", text, re.MULTILINE)) == {"0.0"}
 
 
 def test_the_health_port_tells_the_same_identity_as_the_api(
@@ -250,4 +306,4 @@ def test_a_redirect_is_logged_and_counted_and_reads_no_body(
     assert response.headers["X-Request-ID"] == "plain"
     line = json.loads(capfd.readouterr().out.splitlines()[-1])
     assert (line["route"], line["status"], line["request_id"]) == ("/predict", 308, "plain")
-    assert 'requests_total{method="POST",route="/predict",status="3xx"} 1.0' in client.get("/metrics").text
+    assert 'requests_total{method="POST",route="/predict",status="3xx",version=""} 1.0' in client.get("/metrics").text

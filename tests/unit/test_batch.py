@@ -45,9 +45,11 @@ def doubled(columns: Columns, outputs: Sequence[str]) -> dict[str, NDArray[Any]]
     return dict.fromkeys(outputs, 2 * numbers)
 
 
-def ask_while_busy(engine: Recorded, requests: Sequence[tuple[Columns, tuple[str, ...]]]) -> list[Any]:
+def ask_while_busy(
+    engine: Recorded, requests: Sequence[tuple[Columns, tuple[str, ...]]], batcher: Any = None
+) -> list[Any]:
     """Ask in this order, each while those before it wait, and return answers or errors."""
-    joined = Batcher(engine)
+    joined = batcher or Batcher(engine)
     answers: list[Any] = [None] * len(requests)
 
     def ask(index: int) -> None:
@@ -106,6 +108,19 @@ def test_those_that_wait_are_answered_together() -> None:
     answers = ask_while_busy(engine, [(rows(1), PREDICT), (rows(2, 3), PREDICT), (rows(4), PREDICT)])
     assert [answer["predict"].tolist() for answer in answers] == [[2], [4, 6], [8]]
     assert engine.sizes == [1, 3]
+
+
+def test_batches_are_counted(model_of: Callable[[str], Model]) -> None:
+    """How many requests and rows each had, and how long each request waited for it."""
+    engine = Recorded(doubled)
+    model = Model(model_of("digits").artifact, Batcher(engine))
+    counted: list[Any] = []
+    model.count_batches(lambda *batch: counted.append(batch))
+    requests = [(rows(1), PREDICT), (rows(2, 3), PREDICT), (rows(4), PREDICT)]
+    ask_while_busy(engine, requests, model._engine)
+    assert [batch[:2] for batch in counted] == [(1, 1), (2, 3)]
+    (alone,), (longer, shorter) = (batch[2] for batch in counted)
+    assert 0 <= alone < shorter < longer
 
 
 def test_columns_are_joined_one_by_one() -> None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from service import client
-from service.client import ClientError, address_of, base_url, healthcheck, request, request_patiently, trusting
+from service.client import ClientError, address_of, base_url, healthcheck, request, request_patiently, tell, trusting
 from service.config import Settings
 from tests.support.canned import canned
 from tests.support.certificates import Authority
@@ -182,3 +182,25 @@ def test_another_answer_than_200_fails_the_healthcheck() -> None:
         healthcheck(Settings(health_port=server.port))
     with pytest.raises(ClientError, match=r"http://\[::1\]:\d+/healthz cannot be reached"):
         healthcheck(Settings(host="::", health_port=free_port()))
+
+
+def test_what_is_told_arrives_as_json() -> None:
+    """And once, whatever the answer is; an older server has no such path."""
+    with canned({"/checks": (204, {}, b"")}) as server:
+        for path in ("checks", "older"):
+            tell(f"http://127.0.0.1:{server.port}/{path}", {"check": "gate"})
+        assert [(method, path, body) for method, path, _, body in server.seen] == [
+            ("POST", "/checks", b'{"check": "gate"}'),
+            ("POST", "/older", b'{"check": "gate"}'),
+        ]
+
+
+def test_nobody_waits_for_who_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where nothing is, nor where something takes the connection and never answers."""
+    monkeypatch.setattr(client, "TELL_SECONDS", 0.1)
+    tell(f"http://127.0.0.1:{free_port()}/checks", {})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tell(f"http://127.0.0.1:{silent.getsockname()[1]}/checks", {})
+        connection, _ = silent.accept()  # it is still open, and waits for an answer
+        with connection:
+            assert connection.recv(100).startswith(b"POST /checks ")

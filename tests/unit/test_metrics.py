@@ -1,31 +1,49 @@
 """The Prometheus series of one process and of several."""
 
+import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import metrics as metrics_module
-from service.metrics import DURATION_BUCKETS_SECONDS, Metrics
+from service.artifact import verify
+from service.cgroup import cpu_quota, memory_limit
+from service.metrics import Metrics
+from service.series import (
+    CHECKS,
+    DURATION_BUCKETS_SECONDS,
+    GOLDEN_REQUESTS,
+    IN_FLIGHT,
+    PROCESSES_STARTED,
+    QUEUE_REQUESTS,
+    REFUSAL_REASONS,
+    RESULTS,
+)
 
 ROOT = Path(__file__).parents[2]
 # One serving process among several: its series go to files before it makes them.
 PROCESS = """
 import os, sys
 from pathlib import Path
+from service.artifact import verify
 from service.metrics import Metrics, forget_gauges, share_series
+from service.series import CONNECTIONS, IN_FLIGHT
 directory, slot = Path(sys.argv[1]), int(sys.argv[2])
 share_series(directory, slot)
-metrics = Metrics(os.getpid(), directory)
+metrics = Metrics(os.getpid(), directory, "v1")
 metrics.rows.inc(3)
-metrics.in_flight.inc()
+metrics.of(IN_FLIGHT).inc()
+metrics.of(CONNECTIONS, "idle").set(slot)
 metrics.count_request("/predict", "POST", 200, 0.002)
-metrics.model_loaded("house_prices", "v1", "abc", "scikit-learn", 0.5)
-for dead in sys.argv[3:]:
+metrics.count_check("gate", "passed")
+metrics.model_loaded(verify(Path(sys.argv[3])), 0.5)
+for dead in sys.argv[4:]:
     forget_gauges(directory, int(dead))
 sys.stdout.write(metrics.exposition("")[0].decode())
 """
@@ -45,29 +63,40 @@ def scrape(metrics: Metrics) -> dict[tuple[str, ...], float]:
     return samples(metrics.exposition("")[0].decode())
 
 
-def process(directory: Path, slot: int, *dead: int) -> dict[tuple[str, ...], float]:
-    """Run a serving process of this slot, which forgets dead ones, and return what its scrape gives."""
-    command = [sys.executable, "-c", PROCESS, str(directory), str(slot), *map(str, dead)]
-    return samples(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+Process = Callable[..., dict[tuple[str, ...], float]]
+
+
+@pytest.fixture
+def process(tmp_path: Path, house_prices: Path) -> Process:
+    """Return a function that runs a serving process of a slot, which forgets dead ones, and returns its scrape."""
+
+    def run(slot: int, *dead: int) -> dict[tuple[str, ...], float]:
+        command = [sys.executable, "-c", PROCESS, str(tmp_path), str(slot), str(house_prices), *map(str, dead)]
+        return samples(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+
+    return run
 
 
 @pytest.fixture
 def metrics() -> Metrics:
     """Return the series of this process."""
-    return Metrics(os.getpid())
+    return Metrics(os.getpid(), model_version="v1")
 
 
 @pytest.mark.parametrize(("status", "status_class"), [(200, "2xx"), (404, "4xx"), (503, "5xx")])
 def test_requests_are_counted_by_status_class(status: int, status_class: str, metrics: Metrics) -> None:
     """A class is enough for alerts and keeps the number of series small."""
     metrics.count_request("/predict", "POST", status, 0.1)
-    assert scrape(metrics)["bakehouse_http_requests_total", "POST", "/predict", status_class] == 1
+    assert scrape(metrics)["bakehouse_http_requests_total", "POST", "/predict", status_class, "v1"] == 1
 
 
 def test_a_made_up_method_is_no_label(metrics: Metrics) -> None:
     """Clients cannot make series."""
     metrics.count_request("unmatched", "BREW", 405, 0.1)
-    assert scrape(metrics)["bakehouse_http_requests_total", "other", "unmatched", "4xx"] == 1
+    assert scrape(metrics)["bakehouse_http_requests_total", "other", "unmatched", "4xx", "v1"] == 1
+    assert len(metrics._series_of) == 1
+    metrics.count_request("unmatched", "SMOKE", 405, 0.1)
+    assert len(metrics._series_of) == 1
 
 
 def test_durations_fall_into_buckets_from_a_millisecond_to_ten_seconds(metrics: Metrics) -> None:
@@ -76,9 +105,9 @@ def test_durations_fall_into_buckets_from_a_millisecond_to_ten_seconds(metrics: 
         metrics.count_request("/predict", "POST", 200, seconds)
     found = scrape(metrics)
     bucket = "bakehouse_http_request_duration_seconds_bucket"
-    counts = [found[bucket, bound, "/predict"] for bound in ("0.001", "0.25", "10.0")]
+    counts = [found[bucket, bound, "/predict", "v1"] for bound in ("0.001", "0.25", "10.0")]
     assert counts == [1, 3, 3]
-    assert found["bakehouse_http_request_duration_seconds_count", "/predict"] == 4
+    assert found["bakehouse_http_request_duration_seconds_count", "/predict", "v1"] == 4
     assert (DURATION_BUCKETS_SECONDS[0], DURATION_BUCKETS_SECONDS[-1]) == (0.001, 10)
 
 
@@ -87,18 +116,89 @@ def test_errors_are_counted_by_code(metrics: Metrics) -> None:
     for code in ("empty", "empty", "not_a_row"):
         metrics.count_error(code)
     found = scrape(metrics)
-    assert found["bakehouse_prediction_errors_total", "empty"] == 2
-    assert found["bakehouse_prediction_errors_total", "not_a_row"] == 1
+    assert found["bakehouse_prediction_errors_total", "empty", "v1"] == 2
+    assert found["bakehouse_prediction_errors_total", "not_a_row", "v1"] == 1
 
 
-def test_the_model_is_told(metrics: Metrics) -> None:
-    """One series names the model, one says how long loading took."""
-    metrics.model_loaded("house_prices", "v1", "abc", "scikit-learn", 0.5)
+def test_the_model_is_told(house_prices: Path) -> None:
+    """One series names the model, others say how good it was, and how loading went."""
+    artifact = verify(house_prices)
+    metrics = Metrics(os.getpid(), model_version=artifact.version)
+    metrics.model_loaded(artifact, 0.5)
     found = scrape(metrics)
-    [labels] = [key for key in found if key[0] == "bakehouse_model_info"]
-    assert set(labels[1:]) == {"house_prices", "v1", "abc", "scikit-learn"}
-    assert found[labels] == 1
+    assert found["bakehouse_model_info", artifact.digest, "numpy", "true", "house_prices", artifact.version] == 1
     assert found["bakehouse_model_load_seconds",] == 0.5
+    assert found["bakehouse_golden_requests",] == len(artifact.golden())
+    scores = {key[1]: value for key, value in found.items() if key[0] == "bakehouse_model_score"}
+    assert scores == pytest.approx(artifact.manifest["scores"]["held_out"])
+    assert {key[2] for key in found if key[0] == "bakehouse_model_score"} == {artifact.version}
+
+
+def test_what_may_fail_is_there_before_it_does(metrics: Metrics) -> None:
+    """The first failure is a rise from 0, which a query over some minutes sees."""
+    found = scrape(metrics)
+    assert found["bakehouse_http_requests_total", "POST", "/predict", "5xx", "v1"] == 0
+    assert {key[1]: value for key, value in found.items() if key[0] == "bakehouse_http_requests_refused_total"} == (
+        dict.fromkeys(REFUSAL_REASONS, 0)
+    )
+    checks = {key[1:]: value for key, value in found.items() if key[0] == "bakehouse_release_checks_total"}
+    assert checks == dict.fromkeys(itertools.product(CHECKS, RESULTS), 0)
+
+
+def test_a_check_is_counted_by_fixed_words_only(metrics: Metrics) -> None:
+    """Whoever reaches the health port cannot make series."""
+    metrics.count_check("gate", "refused")
+    assert scrape(metrics)["bakehouse_release_checks_total", "gate", "refused"] == 1
+    with pytest.raises(KeyError):
+        metrics.count_check("gate", "maybe")
+
+
+def test_batches_are_counted_where_there_are_any(metrics: Metrics) -> None:
+    """A model that is not served in batches has no such series."""
+    assert not [key for key in scrape(metrics) if key[0].startswith("bakehouse_batch")]
+    metrics.batch_counter()(3, 40, [0.0, 0.25, 0.5])
+    found = scrape(metrics)
+    assert found["bakehouse_batch_requests_sum",] == 3
+    assert found["bakehouse_batch_rows_bucket", "100.0"] - found["bakehouse_batch_rows_bucket", "30.0"] == 1
+    assert (found["bakehouse_batch_wait_seconds_count",], found["bakehouse_batch_wait_seconds_sum",]) == (3, 0.75)
+
+
+def test_gauges_of_the_moment_are_asked_for_at_each_scrape(metrics: Metrics) -> None:
+    """They cost nothing in between."""
+    moments = iter([2, 5])
+    metrics.before_scrape(lambda: metrics.of(QUEUE_REQUESTS).set(next(moments)))
+    assert [scrape(metrics)["bakehouse_queue_requests",] for _ in range(2)] == [2, 5]
+
+
+def test_what_a_function_reads_is_there_while_it_reads_it(metrics: Metrics) -> None:
+    """Such as the end of a certificate, where there is one."""
+    given: list[float] = [7]
+    metrics.at_scrape(lambda: [(PROCESSES_STARTED, value) for value in given])
+    assert scrape(metrics)["bakehouse_processes_started_total",] == 7
+    given.clear()
+    assert ("bakehouse_processes_started_total",) not in scrape(metrics)
+
+
+def test_limits_of_the_container_are_told(metrics: Metrics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel shows them at the scrape, and not where it shows none."""
+    names = {f"bakehouse_{name}" for name in (
+        "cpu_limit_cores", "cpu_periods_total", "cpu_throttled_periods_total", "cpu_throttled_seconds_total",
+        "memory_limit_bytes",
+    )}  # fmt: skip
+    root = tmp_path / "root"
+    monkeypatch.setattr(metrics_module, "cpu_quota", partial(cpu_quota, root))
+    monkeypatch.setattr(metrics_module, "memory_limit", partial(memory_limit, root))
+    assert not {key[0] for key in scrape(metrics)} & names
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text("0::/\n")
+    group = root / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (group / "cpu.max").write_text("150000 100000\n")
+    (group / "cpu.stat").write_text("usage_usec 5\nnr_periods 30\nnr_throttled 4\nthrottled_usec 2500000\n")
+    (group / "memory.max").write_text("536870912\n")
+    found = {key[0]: value for key, value in scrape(metrics).items() if key[0] in names}
+    assert sorted(found) == sorted(names)
+    assert list(found.values()) == [1.5, 30, 4, 2.5, 536870912]
 
 
 def test_there_is_no_series_that_says_when_another_began(metrics: Metrics) -> None:
@@ -132,33 +232,36 @@ def test_without_proc_there_are_no_process_series() -> None:
     missing = 2**22 + 1  # above the greatest process id of Linux
     found = scrape(Metrics(missing))
     assert not [key for key in found if key[0].startswith("process_resident")]
-    assert found["bakehouse_predicted_rows_total",] == 0
+    assert found["bakehouse_predicted_rows_total", ""] == 0
 
 
-def test_series_of_several_processes_add_up(tmp_path: Path) -> None:
-    """Whichever process is scraped, it answers for all of them."""
-    process(tmp_path, 1)
-    found = process(tmp_path, 2)
-    assert found["bakehouse_predicted_rows_total",] == 6
-    assert found["bakehouse_http_requests_total", "POST", "/predict", "2xx"] == 2
+def test_series_of_several_processes_add_up(process: Process) -> None:
+    """Whichever process is scraped, it answers for all of them, and says nothing twice."""
+    process(1)
+    found = process(2)
+    assert found["bakehouse_predicted_rows_total", "v1"] == 6
+    assert found["bakehouse_http_requests_total", "POST", "/predict", "2xx", "v1"] == 2
+    assert found["bakehouse_release_checks_total", "gate", "passed"] == 2
+    assert found["bakehouse_connections", "idle"] == 1 + 2
     assert found["bakehouse_model_load_seconds",] == 0.5
     assert [value for key, value in found.items() if key[0] == "bakehouse_model_info"] == [1]
 
 
-def test_a_replaced_process_goes_on_counting(tmp_path: Path) -> None:
+def test_a_replaced_process_goes_on_counting(process: Process, tmp_path: Path) -> None:
     """Who takes over a slot takes over its counters and files, so that files do not pile up."""
-    process(tmp_path, 1)
+    process(1)
     files = sorted(path.name for path in tmp_path.iterdir())
-    assert process(tmp_path, 1)["bakehouse_predicted_rows_total",] == 6
+    assert process(1)["bakehouse_predicted_rows_total", "v1"] == 6
     assert sorted(path.name for path in tmp_path.iterdir()) == files
 
 
-def test_a_dead_process_has_nothing_in_flight(tmp_path: Path) -> None:
+def test_a_dead_process_has_nothing_in_flight(process: Process) -> None:
     """What it said of the moment is forgotten, what it counted is kept."""
-    assert process(tmp_path, 1)["bakehouse_http_requests_in_flight",] == 1
-    found = process(tmp_path, 2, 1)
+    assert process(1)["bakehouse_http_requests_in_flight",] == 1
+    found = process(2, 1)
     assert found["bakehouse_http_requests_in_flight",] == 1
-    assert found["bakehouse_predicted_rows_total",] == 6
+    assert found["bakehouse_connections", "idle"] == 2
+    assert found["bakehouse_predicted_rows_total", "v1"] == 6
 
 
 def test_sharing_is_set_up_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,14 +269,13 @@ def test_sharing_is_set_up_in_the_environment(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(metrics_module.values, "ValueClass", metrics_module.values.ValueClass)
     monkeypatch.setenv(metrics_module.FILES_VARIABLE, "")
     metrics_module.share_series(tmp_path, 7)
-    shared: Any = Metrics(os.getpid(), tmp_path)
-    shared.in_flight.inc()
+    shared = Metrics(os.getpid(), tmp_path, "v1")
+    assert shared.shared
+    shared.of(IN_FLIGHT).inc()
+    shared.of(GOLDEN_REQUESTS).set(3)
     shared.rows.inc(2)
-    assert scrape(shared)["bakehouse_predicted_rows_total",] == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "counter_7.db",
-        "gauge_livemax_7.db",
-        "gauge_livesum_7.db",
-    ]
+    assert scrape(shared)["bakehouse_predicted_rows_total", "v1"] == 2
+    names = ["counter_7.db", "gauge_livemax_7.db", "gauge_livesum_7.db", "histogram_7.db"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     metrics_module.forget_gauges(tmp_path, 7)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["counter_7.db"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [names[0], names[3]]

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from service import client, rollout
-from service.artifact import Artifact, verify
+from service.artifact import Artifact, ArtifactError, verify
 from service.client import ClientError
+from service.model import Model
 from service.rollout import RolloutError, check, smoke
 from tests.support.canned import Canned, canned
 from tests.support.server import free_port
@@ -165,6 +166,34 @@ def test_a_live_release_with_ready_pods_must_answer(house_prices: Path) -> None:
     assert check(house_prices, live=url, live_must_answer=True, allow_contract_change=True)
 
 
+def test_the_live_release_is_told_how_the_gate_ended(house_prices: Path, artifact: Artifact, tmp_path: Path) -> None:
+    """So that a refusal is seen where the service is watched; whether the release listens makes no difference."""
+    contract = answer({"model": identity(artifact), "contract": artifact.manifest["contract"]})
+    for status in (204, 404, 405, 500):
+        with canned({"/contract": contract, "/checks": (status, {}, b"")}) as server:
+            check(house_prices, live=url_of(server))
+            with pytest.raises(RolloutError):
+                check(house_prices, version="v2", live=url_of(server))
+            with pytest.raises(ArtifactError):
+                check(tmp_path, live=url_of(server))
+            assert told(server) == [{"check": "gate", "result": result} for result in ("passed", "refused", "refused")]
+
+
+def test_a_check_that_fails_for_another_reason_tells_nothing(
+    house_prices: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Being interrupted says nothing of the release."""
+
+    def interrupted(_directory: Path) -> Model:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rollout, "load_model", interrupted)
+    with canned({}) as server:
+        with pytest.raises(KeyboardInterrupt):
+            check(house_prices, live=url_of(server))
+        assert server.seen == []
+
+
 def release(artifact: Artifact, **changed: Any) -> dict[str, Any]:
     """Return the answers of a release of this artifact, some of them changed."""
     model = {"name": artifact.name, "version": artifact.version}
@@ -177,13 +206,19 @@ def release(artifact: Artifact, **changed: Any) -> dict[str, Any]:
     return {f"/{name}": given for name, given in {**good, **changed}.items()}
 
 
+def told(server: Canned) -> list[Any]:
+    """Return what a release was told of how checks ended."""
+    return [json.loads(body) for method, path, _, body in server.seen if (method, path) == ("POST", "/checks")]
+
+
 def smoked(artifact: Artifact, answers: dict[str, Any], **options: Any) -> list[str]:
     """Return the lines with which a release of these answers passes."""
     said: list[str] = []
     with canned(answers) as server:
         smoke(artifact, url_of(server), said.append, url_of(server), **options)
-        posted = [json.loads(body) for method, _, _, body in server.seen if method == "POST"]
+        posted = [json.loads(body) for _, path, _, body in server.seen if path == "/predict"]
         assert posted == [exchange["request"] for exchange in artifact.golden()]
+        assert told(server) == [{"check": "smoke", "result": "passed"}]
     return [line.replace(url_of(server), "URL") for line in said]
 
 
@@ -220,6 +255,7 @@ def test_a_release_of_something_else_is_refused(artifact: Artifact, changed: dic
     """One sentence says what is served instead."""
     with canned(release(artifact, **changed)) as server, pytest.raises(RolloutError) as refused:
         smoke(artifact, url_of(server), lambda _line: None, url_of(server))
+    assert told(server) == [{"check": "smoke", "result": "refused"}]
     assert sentence in str(refused.value).replace(url_of(server), "URL")
     assert str(refused.value).endswith(".")
 

@@ -47,7 +47,7 @@ def test_a_body_of_the_corpus_gets_its_defined_answer(case: Case, client_of: Cli
     else:
         problem = check_problem(response.status_code, response.content_type, response.data)
         assert [fault["code"] for fault in problem["errors"][:1]] in ([], [case.code])
-        assert f'bakehouse_prediction_errors_total{{code="{case.code}"}} 1.0' in client.get("/metrics").text
+        assert f'bakehouse_prediction_errors_total{{code="{case.code}",version=""}} 1.0' in client.get("/metrics").text
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -156,7 +156,7 @@ def test_rows_are_counted(client_of: ClientOf) -> None:
     client = client_of()
     client.post("/predict", data=b'{"X": [[1500, 3], [2000, 3], [2500, 3]]}')
     client.post("/predict", data=b'{"X": [[1500, 3], [2000]]}')
-    assert "bakehouse_predicted_rows_total 3.0" in client.get("/metrics").text
+    assert 'bakehouse_predicted_rows_total{version=""} 3.0' in client.get("/metrics").text
 
 
 def test_version_tells_service_and_model(client_of: ClientOf, model_of: Callable[[str], Model]) -> None:

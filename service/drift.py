@@ -1,0 +1,315 @@
+"""Drift, found where predictions are made: rows counted by feature and bin, beside the shares that training had.
+
+Counters add up over pods and processes and leave the window to whoever asks, so distances such as PSI are left to
+PromQL. To cost a request next to nothing, a call only remembers cells, and some hundred rows are then counted at once.
+What is written at a scrape is text that was made once, with the counts in between.
+"""
+
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import exposition
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics_exposition
+
+from service.bins import MAX_BINS, Bin, Numbers, Places, Ranges, bins_of
+from service.config import Settings
+from service.contract import PREDICT, Contract
+from service.schema import Columns
+
+REFERENCE = "reference.json"
+ROWS_AT_ONCE = 256  # counted together; more would cost little less, and be remembered for longer
+
+
+@dataclass(frozen=True)
+class Family:
+    """The series of one name.
+
+    Args:
+        name: As it is scraped.
+        kind: counter or gauge.
+        labels: The names of its labels.
+        help: What it counts.
+        bound: How many series there are at most, in words.
+    """
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    help: str
+    bound: str
+
+    def metric(self, version: str, samples: Iterable[tuple[dict[str, str], float]]) -> Metric:
+        """Return it as the library takes it, counters with zeros; samples are the other labels and the value."""
+        metric = Metric(self.name.removesuffix("_total"), self.help, self.kind)
+        for labels, value in samples:
+            metric.add_sample(self.name, {"version": version, **labels}, 0.0 if self.kind == "counter" else value)
+        return metric
+
+
+OF_FEATURES = f"BAKEHOUSE_DRIFT_FEATURES x {MAX_BINS}"
+FAMILIES = (
+    Family(
+        "bakehouse_feature_rows_total",
+        "counter",
+        ("version", "feature", "bin", "kind"),
+        "Rows predicted, by the bin that their value of a feature is in.",
+        OF_FEATURES,
+    ),
+    Family(
+        "bakehouse_prediction_rows_total",
+        "counter",
+        ("version", "bin", "kind"),
+        "Rows predicted, by the bin that their prediction is in.",
+        f"{MAX_BINS}",
+    ),
+    Family(
+        "bakehouse_feature_reference_ratio",
+        "gauge",
+        ("version", "feature", "bin", "kind"),
+        "Share of the training rows in the same bin of the feature.",
+        OF_FEATURES,
+    ),
+    Family(
+        "bakehouse_prediction_reference_ratio",
+        "gauge",
+        ("version", "bin", "kind"),
+        "Share of the training rows whose prediction was in the same bin.",
+        f"{MAX_BINS}",
+    ),
+    Family(
+        "bakehouse_feature_importance",
+        "gauge",
+        ("version", "feature"),
+        "How much predictions changed at the bake when the values of the feature were mixed up.",
+        "BAKEHOUSE_DRIFT_FEATURES",
+    ),
+)
+COUNTERS = tuple(f"{family.name}{{" for family in FAMILIES if family.kind == "counter")
+
+
+class Counts:
+    """One number for each place, that only grows: in memory, or in a file that processes share.
+
+    Args:
+        n_places: How many numbers.
+        directory: Where each process has a file; None for one process.
+        slot: This process's place among them; who takes over that of a dead one goes on with its counts.
+    """
+
+    def __init__(self, n_places: int, directory: Path | None, slot: int) -> None:
+        self._own: NDArray[np.int64] = np.zeros(n_places, dtype=np.int64)
+        self._directory = directory
+        if directory is not None and n_places:
+            path = directory / f"drift_{slot}.counts"
+            if not path.exists():
+                self._own.tofile(path)
+            self._own = np.memmap(path, dtype=np.int64, mode="r+", shape=(n_places,))
+
+    def add(self, counts: NDArray[np.int64]) -> None:
+        """Add to the numbers of this process."""
+        self._own += counts
+
+    def total(self) -> NDArray[np.int64]:
+        """Return the numbers of all processes."""
+        if self._directory is None:
+            return self._own.copy()
+        total = np.zeros(self._own.size, dtype=np.int64)
+        for path in self._directory.glob("drift_*.counts"):
+            counts = np.fromfile(path, dtype=np.int64)
+            if counts.size == total.size:  # one that is just being made is shorter, and has counted nothing
+                total += counts
+        return total
+
+
+class Drift:
+    """Counts the rows of predictions by feature and bin; a Watch of service.views, called from several threads.
+
+    Args:
+        reference: What reference.json says.
+        contract: What the model takes and answers.
+        version: The model version, a label of every series.
+        settings: How many features to watch, and the most rows of one request to count.
+        directory: Where serving processes share their counts; None for one process.
+        slot: This process's place among them.
+    """
+
+    def __init__(
+        self,
+        reference: Mapping[str, Any],
+        contract: Contract,
+        version: str,
+        settings: Settings,
+        directory: Path | None = None,
+        slot: int = 1,
+    ) -> None:
+        self._version = version
+        self._n_most = settings.drift_rows
+        self._takes_matrix = contract.all_numbers
+        self._importance = reference.get("importance", {})
+        watched = _most_important(contract, self._importance, settings.drift_features)
+        self._takes_all = len(watched) == len(contract.features)
+
+        n_samples = reference["n_samples"]
+        self._bins: list[tuple[str | None, Bin]] = []  # by place; with the feature's name, None for the predictions
+        self._numbers_at: list[int] = []  # of the contract's features, as the next one
+        self._values_at: list[int] = []
+        self._places: list[Places] = []  # of these
+        numbers: list[tuple[Ranges, int]] = []
+        for index in watched:
+            feature, begin = contract.features[index], len(self._bins)
+            distribution = reference["features"][feature.name]
+            bins = bins_of(distribution, n_samples, feature.categories, feature.kind == "number")
+            if isinstance(bins, Ranges):
+                self._numbers_at.append(index)
+                numbers.append((bins, begin))
+            else:
+                self._values_at.append(index)
+                self._places.append(Places(bins, begin))
+            self._bins += [(feature.name, each) for each in bins.bins]
+        self._numbers = Numbers(numbers) if numbers else None
+
+        self._predicted_numbers: Numbers | None = None
+        self._predicted_places: Places | None = None
+        if distribution := reference["predictions"].get(PREDICT):
+            bins, begin = bins_of(distribution, n_samples, contract.classes, False), len(self._bins)
+            if isinstance(bins, Ranges):
+                self._predicted_numbers = Numbers([(bins, begin)])
+            else:
+                self._predicted_places = Places(bins, begin)
+            self._bins += [(None, each) for each in bins.bins]
+
+        self._counts = Counts(len(self._bins), directory, slot)
+        self._lock = threading.Lock()
+        self._forget()
+        self._failed = False
+        self._texts: dict[bool, list[str]] = {}
+
+    def __call__(self, _request_id: str, columns: Columns, outputs: Mapping[str, NDArray[Any]]) -> None:
+        """Count the rows of one request, sooner or later; never fails, and changes nothing."""
+        try:
+            self._remember(columns, outputs.get(PREDICT))
+        except Exception as error:  # noqa: BLE001 - a prediction is not to fail because it cannot be counted
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        if not self._failed:
+            sys.stderr.write(f"Rows are missing in the counts for drift: {type(error).__name__}\n")
+        self._failed = True
+
+    def _remember(self, columns: Columns, predictions: NDArray[Any] | None) -> None:
+        n_samples = len(columns) if self._takes_matrix else len(columns[0])
+        rows = None if n_samples <= self._n_most else _evenly_spread(self._n_most, n_samples)
+        cells, places = self._of_matrix(columns, rows) if self._takes_matrix else self._of_columns(columns, rows)
+        predicted: list[Any] = []
+        if predictions is not None and (self._predicted_numbers or self._predicted_places):
+            predicted = (predictions if rows is None else predictions.take(rows)).tolist()
+            if self._predicted_places:
+                places = [*places, *map(self._predicted_places.__getitem__, predicted)]
+        with self._lock:
+            self._n_rows += min(n_samples, self._n_most)
+            self._found += places
+            if cells is not None:
+                self._cells.append(cells)
+            if self._predicted_numbers:
+                self._predicted += predicted
+            if self._n_rows >= ROWS_AT_ONCE:
+                self._count()
+
+    def _of_matrix(self, matrix: Any, rows: NDArray[np.intp] | None) -> tuple[NDArray[np.float64] | None, list[int]]:
+        """Return the numbers of these rows of a matrix, of shape (n_rows, n_numbers), and no places."""
+        some = matrix if rows is None else matrix.take(rows, axis=0)
+        return some if self._takes_all else some.take(self._numbers_at, axis=1), []
+
+    def _of_columns(self, columns: Any, rows: NDArray[np.intp] | None) -> tuple[NDArray[np.float64] | None, list[int]]:
+        """Return the numbers of these rows, of shape (n_rows, n_numbers), and the places of their other cells."""
+        numbers = [columns[index] for index in self._numbers_at]
+        values = [columns[index] for index in self._values_at]
+        if rows is not None:
+            numbers = [column.take(rows) for column in numbers]
+            chosen = rows.tolist()
+            values = [[column[row] for row in chosen] for column in values]
+        places = [place[cell] for place, column in zip(self._places, values, strict=True) for cell in column]
+        # Transposed, as a matrix is: all that is remembered is joined by rows.
+        return np.concatenate(numbers).reshape(len(numbers), -1).T if numbers else None, places
+
+    def _forget(self) -> None:
+        self._n_rows = 0
+        self._cells: list[NDArray[np.float64]] = []
+        self._found: list[int] = []
+        self._predicted: list[float] = []
+
+    def _count(self) -> None:
+        """Count what is remembered; the caller holds the lock."""
+        cells, found, predicted = self._cells, self._found, self._predicted
+        self._forget()
+        n_places = len(self._bins)
+        counts = np.bincount(np.fromiter(found, np.intp, len(found)), minlength=n_places)
+        if self._numbers and cells:
+            counts += self._numbers.counts(np.ascontiguousarray(np.concatenate(cells).T), n_places)
+        if self._predicted_numbers and predicted:
+            values = np.fromiter(predicted, np.float64, len(predicted))
+            counts += self._predicted_numbers.counts(values.reshape(1, -1), n_places)
+        self._counts.add(counts)
+
+    # What is scraped --------------------------------------------------------------------------------------------------
+
+    def exposition(self, openmetrics: bool) -> bytes:
+        """Return the series as text, without an end, in the OpenMetrics format or the classic one."""
+        with self._lock:
+            try:
+                self._count()
+            except Exception as error:  # noqa: BLE001 - nor is a scrape of all the other series
+                self._tell(error)
+            counts = self._counts.total().tolist()
+        if openmetrics not in self._texts:
+            self._texts[openmetrics] = self._text_around_counts(openmetrics)
+        *before, after = self._texts[openmetrics]
+        return "".join([*chain.from_iterable(zip(before, map(str, counts), strict=True)), after]).encode()
+
+    def _text_around_counts(self, openmetrics: bool) -> list[str]:
+        """Return what the library writes before each count, and after the last one; it takes long to write it."""
+        encode = openmetrics_exposition.generate_latest if openmetrics else exposition.generate_latest
+        texts = [""]
+        for line in encode(self).decode().split("\n"):  # not splitlines: labels may hold other ends of lines
+            if line.startswith(COUNTERS):
+                before, _, _ = line.rpartition(" ")
+                texts[-1] += f"{before} "
+                texts.append("\n")
+            elif line and line != "# EOF":
+                texts[-1] += f"{line}\n"
+        return texts
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the families as the library takes them, nothing counted in them."""
+        predictions = [({"bin": each.text, "kind": each.kind}, each.ratio) for name, each in self._bins if name is None]
+        features = [
+            ({"feature": name, "bin": each.text, "kind": each.kind}, each.ratio)
+            for name, each in self._bins
+            if name is not None
+        ]
+        names = dict.fromkeys(labels["feature"] for labels, _ in features)
+        importances = [({"feature": name}, self._importance[name]) for name in names if name in self._importance]
+        for family, samples in zip(FAMILIES, (features, predictions, features, predictions, importances), strict=True):
+            if samples:
+                yield family.metric(self._version, samples)
+
+
+@lru_cache(maxsize=32)
+def _evenly_spread(n_rows: int, n_samples: int) -> NDArray[np.intp]:
+    """Return the rows in the middle of so many equal parts of a request."""
+    return (2 * np.arange(n_rows) + 1) * n_samples // (2 * n_rows)
+
+
+def _most_important(contract: Contract, importance: Mapping[str, float], n_features: int) -> list[int]:
+    """Return which of the contract's features to watch, in its order."""
+    order = sorted(range(len(contract.features)), key=lambda index: -importance.get(contract.names[index], 0.0))
+    return sorted(order[:n_features])
