@@ -207,12 +207,14 @@ def test_a_long_request_of_mixed_columns_is_counted_row_by_row():
     ] * 3
 
 
-def test_what_is_remembered_of_a_long_request_does_not_keep_it_in_memory():
-    """A view of 10,000 rows would keep all of them."""
+def test_cells_are_copied():
+    """A view of 10,000 rows would keep all of them, and change with them."""
     drift = drift_of(AREA_REFERENCE, AREAS)
     rows = np.zeros((10_000, 1))
     drift("id", rows, {"predict": np.zeros(10_000)})
-    assert not any(np.shares_memory(rows, cells) for cells in drift._cells)
+    assert not np.shares_memory(rows, drift._rows)
+    rows += 1.0
+    assert scrape(drift) == {("area", "01: 0 to 10", "inside"): 32}
 
 
 def test_rows_are_counted_as_soon_as_there_are_some_hundred():
@@ -220,7 +222,19 @@ def test_rows_are_counted_as_soon_as_there_are_some_hundred():
     drift = drift_of(AREA_REFERENCE, AREAS)
     for _ in range(10 * ROWS_AT_ONCE + 3):
         watch(drift, AREAS, [(1.0, 1.0)])
-    assert len(drift._cells) == len(drift._predicted) == 3
+    assert drift._n_rows == len(drift._predicted) == 3
+    assert drift._rows.shape == (ROWS_AT_ONCE, 1)
+
+
+def test_a_request_that_does_not_fit_in_what_is_remembered_has_it_counted_first():
+    """No row is lost or counted twice, however many rows requests have."""
+    drift = drift_of(AREA_REFERENCE, AREAS, n_rows=ROWS_AT_ONCE + 100)
+    sizes = [ROWS_AT_ONCE + 100, 1, 200, 57, ROWS_AT_ONCE, 1000]
+    for n_rows in sizes:
+        watch(drift, AREAS, [(1.0, 1.0)] * n_rows)
+    counted = sum(min(n_rows, ROWS_AT_ONCE + 100) for n_rows in sizes)
+    assert scrape(drift) == {("area", "01: 0 to 10", "inside"): counted}
+    assert sum(scrape(drift, "bakehouse_prediction_rows_total").values()) == counted
 
 
 def test_a_request_for_other_outputs_counts_no_prediction():
@@ -347,15 +361,16 @@ def test_processes_add_up_and_a_successor_goes_on(tmp_path: Path):
         return Drift(AREA_REFERENCE, AREAS, "v1", Settings(), tmp_path, slot)
 
     first, second = process(1), process(2)
-    for _ in range(ROWS_AT_ONCE):
+    for _ in range(ROWS_AT_ONCE + 1):
         watch(first, AREAS, [(1.0, 1.0)])
     watch(second, AREAS, [(1.0, 1.0)])
     key = ("area", "01: 0 to 10", "inside")
-    assert scrape(second)[key] == scrape(first)[key] == ROWS_AT_ONCE + 1
+    assert scrape(second)[key] == ROWS_AT_ONCE + 1  # what the first remembers, it has not counted
+    assert scrape(first)[key] == scrape(second)[key] == ROWS_AT_ONCE + 2
     del first
     successor = process(1)
     watch(successor, AREAS, [(1.0, 1.0)])
-    assert scrape(successor)[key] == ROWS_AT_ONCE + 2
+    assert scrape(successor)[key] == ROWS_AT_ONCE + 3
     assert len(list(tmp_path.iterdir())) == 2
 
 
