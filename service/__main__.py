@@ -154,11 +154,15 @@ def _serve(settings: Settings, _options: argparse.Namespace) -> int:
 
 def _check(settings: Settings, options: argparse.Namespace) -> int:
     _set_thread_budget(settings)
-    from service.rollout import RolloutError, check  # imports NumPy, which must find the thread budget
+    from service.prediction_log import redacted_names  # imports NumPy, which must find the thread budget
+    from service.rollout import RolloutError, check
 
+    directory = options.artifact or settings.artifact
+    if settings.prediction_log:
+        redacted_names(settings, verify(directory).contract)
     try:
         sentence = check(
-            options.artifact or settings.artifact,
+            directory,
             options.version,
             options.latency_budget,
             options.live,

@@ -228,9 +228,14 @@ class Memory:
 
     def find(self, request_id: str) -> Remembered | None:
         """Return a request, unless it never was here, was forgotten, or is too old."""
+        self.look()
+        with self._lock:
+            return self._requests.get(request_id)
+
+    def look(self) -> None:
+        """Forget what is too old, and tell how much memory is used."""
         with self._lock:
             self._forget_old(time.monotonic())
-            return self._requests.get(request_id)
 
     def claim(self, request_id: str, request: Remembered, rows: Sequence[int]) -> list[int] | None:
         """Return the places in rows of those that had no truth so far, as they now have; None if it is forgotten."""
@@ -350,6 +355,7 @@ class Feedback:
         self._counters = _counters(self._outputs, contract.classes is not None, metrics)
         gauge = metrics.of(series.FEEDBACK_REMEMBERED)
         self.memory = Memory(settings.feedback_bytes, settings.feedback_seconds, gauge)
+        metrics.before_scrape(self.memory.look)
 
     def tell(self, body: bytes) -> Counts:
         """Count the errors of what a body tells the truth of; all of it, or nothing if some of it is refused.

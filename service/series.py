@@ -106,6 +106,7 @@ BIN_KIND = Values(f"one of {KINDS_OF_BINS}, each bin has one", 1)
 WATCHED, PREDICTIONS_WATCHED = "where drift is looked for", "where drift of predictions is looked for"
 CPU_LIMITED, MEMORY_LIMITED = "with a CPU limit", "with a memory limit"
 FEEDBACK_RESULTS, ERROR_SIGNS = ("accepted", "repeated", "unknown"), ("over", "under")
+PREDICTION_LOG_RESULTS = ("written", "dropped")
 WITH_FEEDBACK = "where true values are taken"
 OF_NUMBERS = f"{WITH_FEEDBACK}, for regression"
 OF_CLASSES = f"{WITH_FEEDBACK}, for classification"
@@ -355,6 +356,14 @@ FEEDBACK_REMEMBERED = Series(
     "Memory of predictions whose true values may still be told.",
     only=WITH_FEEDBACK,
 )
+PREDICTION_LOG_ROWS = Series(
+    COUNTER,
+    "bakehouse_prediction_log_rows_total",
+    "rows",
+    "Rows that were written to the prediction log, and those that it could not take.",
+    {"result": PREDICTION_LOG_RESULTS},
+    only="where predictions are logged",
+)
 RELEASE_CHECKS = Series(
     COUNTER,
     "bakehouse_release_checks_total",
@@ -394,5 +403,5 @@ SERIES: tuple[Series[Any], ...] = (
     MODEL_INFO, MODEL_LOAD_SECONDS, MODEL_SCORE, GOLDEN_REQUESTS,
     FEATURE_ROWS, PREDICTION_ROWS, FEATURE_REFERENCE, PREDICTION_REFERENCE, FEATURE_IMPORTANCE,
     FEEDBACK_ROWS, FEEDBACK_ERROR, FEEDBACK_SQUARED_ERROR, FEEDBACK_CORRECT, FEEDBACK_LOG_LOSS, FEEDBACK_BRIER,
-    FEEDBACK_REMEMBERED, RELEASE_CHECKS, PROCESSES_STARTED, TLS_EXPIRY, *PROCESS,
+    FEEDBACK_REMEMBERED, PREDICTION_LOG_ROWS, RELEASE_CHECKS, PROCESSES_STARTED, TLS_EXPIRY, *PROCESS,
 )  # fmt: skip

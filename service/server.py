@@ -30,6 +30,7 @@ from service.drift import REFERENCE, Drift
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics, Reading, forget_gauges, share_series
 from service.model import load_model, quick_body_bytes
+from service.prediction_log import PredictionLog, check_prediction_log
 from service.tls import Certificate
 from service.views import PREDICT, Watch
 from service.worker import Worker
@@ -46,12 +47,15 @@ class Server(BaseApplication):
         artifact: What was verified; a process that finds another one later does not serve it.
 
     Raises:
-        SettingsError: If one of the ports cannot be listened on, or the certificate cannot be used.
+        SettingsError: If one of the ports cannot be listened on, the certificate cannot be used, or predictions cannot
+            be logged as they are to be.
     """
 
     quick_body_bytes = 0  # until it is known how long the model takes
+    prediction_log: PredictionLog | None = None
 
     def __init__(self, settings: Settings, artifact: Artifact) -> None:
+        check_prediction_log(settings, artifact.contract)
         self.settings = settings
         self.digest, self.model_version = artifact.digest, artifact.version
         self.lifecycle = Lifecycle()
@@ -89,6 +93,7 @@ class Server(BaseApplication):
             "pre_fork": self.pre_fork,
             "post_fork": self.post_fork,
             "pre_request": self.pre_request,
+            "worker_exit": self.worker_exit,
             "child_exit": self.child_exit,
             "on_exit": self.on_exit,
         }
@@ -177,12 +182,23 @@ class Server(BaseApplication):
 
     def _watches(self, artifact: Artifact) -> list[Watch]:
         """Return what looks at every prediction."""
-        if not self.settings.drift_features:
-            return []
-        reference = json.loads(artifact.read(REFERENCE))
-        drift = Drift(reference, artifact.contract, artifact.version, self.settings, self.series_directory, self.slot)
-        self.metrics.providers.append(drift.exposition)
-        return [drift]
+        watches: list[Watch] = []
+        if self.settings.drift_features:
+            reference = json.loads(artifact.read(REFERENCE))
+            drift = Drift(
+                reference, artifact.contract, artifact.version, self.settings, self.series_directory, self.slot
+            )
+            self.metrics.providers.append(drift.exposition)
+            watches.append(drift)
+        if self.settings.prediction_log:
+            self.prediction_log = PredictionLog(self.settings, artifact, self.metrics)
+            watches.append(self.prediction_log)
+        return watches
+
+    def worker_exit(self, _arbiter: Arbiter, _worker: Worker) -> None:
+        """Write what is still to be logged."""
+        if self.prediction_log:
+            self.prediction_log.close()
 
     def answers_at_once(self, method: str, path: str, n_body_bytes: int) -> bool:
         """Return whether a request is so quick that handing it to another thread would take longer."""

@@ -97,6 +97,6 @@ def test_every_pod_is_restricted(found: Objects):
 
 def test_the_service_knows_every_variable_that_the_chart_sets(found: Objects):
     """Chart and service cannot drift apart."""
-    known = {item.metadata["name"] for item in fields(Settings)} | {"TZ", "TOKEN"}
+    known = {item.metadata["name"] for item in fields(Settings)} | {"TZ", "TOKEN", "POD_NAME"}
     for pod in pods(found).values():
         assert {each["name"] for each in pod["spec"]["containers"][0].get("env", [])} <= known

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import joblib
@@ -17,16 +17,18 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from docs.settings import with_table
+from service.artifact import verify
+from tests.support.http import predict
 from tests.support.server import ROOT, RunningServer
 
 README = (ROOT / "README.md").read_text()
 CONSOLE = re.findall(r"^```console\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-# Each command with the output that is shown under it.
-COMMANDS = [
-    (command.strip(), output)
+# Each command with the output that is shown under it, by blocks.
+BLOCKS = [
+    [(command.strip(), output) for command, _, output in (part.partition("\n") for part in block.split("$ ")[1:])]
     for block in CONSOLE
-    for command, _, output in (part.partition("\n") for part in block.split("$ ")[1:])
 ]
+COMMANDS = [pair for block in BLOCKS for pair in block]
 # What runs these tests cannot run inside them.
 RUNNERS = ("make test", "make e2e", ".venv/bin/pytest")
 # What needs a container engine is run by tests/image/test_image.py.
@@ -46,16 +48,16 @@ def curl(command: str, port: int, directory: Path) -> str:
     """Do what a curl command says, on machines without curl too; options that the README does not use are errors."""
     parser = argparse.ArgumentParser()
     parser.add_argument("-s", action="store_true")
-    parser.add_argument("-H", dest="header")
+    parser.add_argument("-H", dest="headers", action="append")
     parser.add_argument("-d", "--data-binary", dest="data")
     parser.add_argument("url")
     options = parser.parse_args(shlex.split(command)[1:])
     url = "http://" + options.url.replace("localhost:8080", f"127.0.0.1:{port}")
-    name, _, value = options.header.partition(": ")
+    headers = dict(header.split(": ", 1) for header in options.headers)
     data = options.data
     body = (directory / data[1:]).read_bytes() if data.startswith("@") else data.encode()
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, {name: value}), timeout=30) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as answer:
             return answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -87,10 +89,12 @@ def server(workspace: Path) -> Iterator[RunningServer]:
     running.kill()
 
 
-@pytest.mark.parametrize(("command", "output"), [pair for pair in COMMANDS if pair[0].startswith("curl ")])
-def test_requests_are_answered_as_shown(server: RunningServer, workspace: Path, command: str, output: str) -> None:
-    """What the README shows under a curl is what the server of make serve answers."""
-    assert comparable(curl(command, server.port, workspace)) == comparable(output)
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block[-1][0].startswith("curl ")])
+def test_requests_are_answered_as_shown(server: RunningServer, workspace: Path, block: list[tuple[str, str]]) -> None:
+    """What the README shows under a curl is what the server of make serve answers; one may build on the one before."""
+    for command, output in block:
+        if command.startswith("curl "):
+            assert comparable(curl(command, server.port, workspace)) == comparable(output)
 
 
 def test_make_serve_prints_the_first_request(server: RunningServer) -> None:
@@ -130,6 +134,28 @@ def test_the_commands_that_run_tests_exist(command: str) -> None:
         assert "pytest" in done.stdout
     else:
         assert (ROOT / shlex.split(command)[1]).is_file()
+
+
+def test_the_join_of_predictions_and_truth_is_exact(
+    tmp_path: Path, serve: Callable[..., RunningServer], house_prices: Path
+) -> None:
+    """The lines of pandas give the error that was made, of requests of any length, and name the model version."""
+    code = re.search(r"^```python\n# join.py\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    assert code
+    server = serve(house_prices, BAKEHOUSE_PREDICTION_LOG=str(tmp_path / "predictions.jsonl"))
+    truth = []
+    for name, n_rows in (("007", 1), ("sale-1042", 200), ("never", 0)):
+        rows = [[1000 + 10 * row, row % 90] for row in range(n_rows)]
+        y_pred = predict(server.port, {"X": rows}, X_Request_ID=name).json["y_pred"] if rows else [1.0]
+        truth += [(name, row, value - 7.5) for row, value in enumerate(y_pred)]
+    server.terminate()
+    assert server.process.wait(timeout=60) == 0
+    pd.DataFrame(truth, columns=["request_id", "row", "y_true"]).to_csv(tmp_path / "truth.csv", index=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code[1]], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+    )
+    [line] = [line for line in done.stdout.splitlines() if verify(house_prices).version in line]
+    assert float(line.split()[1]) == pytest.approx(7.5)
 
 
 def test_the_settings_table_is_the_one_of_the_code() -> None:
