@@ -93,6 +93,7 @@ def test_what_waits_in_several_processes_adds_up(serve: Serve, held: Path, tmp_p
             assert {sample[name] for sample in found} == {value}, name
         os.kill(server.workers()[0], signal.SIGKILL)
         wait_for(lambda: samples(server)["bakehouse_processes_started_total"] == 3)
+        assert samples(server)["bakehouse_threads"] == 1  # its successor is still loading
         (tmp_path / "hold").unlink()  # or the golden requests of the new process would be held as well
         wait_for(lambda: ready_models(server) == 3)
     wait_for(lambda: samples(server)["bakehouse_http_requests_in_flight"] == 0)
