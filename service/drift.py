@@ -96,9 +96,9 @@ class Drift:
 
         n_samples = reference["n_samples"]
         self._bins: list[tuple[str | None, Bin]] = []  # by place; with the feature's name, None for the predictions
-        self._numbers_at: list[int] = []  # of the contract's features, as the next one
-        self._values_at: list[int] = []
-        self._places: list[Places] = []  # of these
+        self._numbers_at: list[int] = []  # which of the contract's features are numbers
+        self._texts_at: list[int] = []  # those of text and booleans
+        self._places: list[Places] = []
         numbers: list[tuple[Ranges, int]] = []
         for index in watched:
             feature, begin = contract.features[index], len(self._bins)
@@ -108,14 +108,16 @@ class Drift:
                 self._numbers_at.append(index)
                 numbers.append((bins, begin))
             else:
-                self._values_at.append(index)
+                self._texts_at.append(index)
                 self._places.append(Places(bins, begin))
             self._bins += [(feature.name, each) for each in bins.bins]
         self._numbers = Numbers(numbers) if numbers else None
 
+        self._counts_predictions = PREDICT in reference["predictions"]
         self._predicted_numbers: Numbers | None = None
         self._predicted_places: Places | None = None
-        if distribution := reference["predictions"].get(PREDICT):
+        if self._counts_predictions:
+            distribution = reference["predictions"][PREDICT]
             bins, begin = bins_of(distribution, n_samples, contract.classes, False), len(self._bins)
             if isinstance(bins, Ranges):
                 self._predicted_numbers = Numbers([(bins, begin)])
@@ -125,19 +127,16 @@ class Drift:
 
         self._counts = Counts(len(self._bins), directory, slot)
         self._lock = threading.Lock()
-        # What is remembered until it is counted. Cells are copied: arrays that are kept cost later requests more than a
-        # copy does, as they are given other memory than the last one has left in the processor's cache.
-        self._rows = np.empty((max(ROWS_AT_ONCE, self._n_most), len(numbers)))
+        self._requests: list[tuple[Any, NDArray[Any] | None]] = []  # remembered: numbers and predictions
+        self._found: list[int] = []  # the places of other cells
         self._n_rows = 0
-        self._found: list[int] = []
-        self._predicted: list[float] = []
         self._failed = False
         self._texts: dict[bool, list[str]] = {}
 
     def __call__(self, _request_id: str, columns: Columns, outputs: Mapping[str, NDArray[Any]]) -> None:
         """Count the rows of one request, sooner or later; never fails, and changes nothing."""
         try:
-            self._remember(columns, outputs.get(PREDICT))
+            self._remember(columns, outputs.get(PREDICT) if self._counts_predictions else None)
         except Exception as error:  # noqa: BLE001 - a prediction is not to fail because it cannot be counted
             self._tell(error)
 
@@ -146,54 +145,46 @@ class Drift:
             sys.stderr.write(f"Rows are missing in the counts for drift: {type(error).__name__}\n")
         self._failed = True
 
-    def _remember(self, columns: Columns, predictions: NDArray[Any] | None) -> None:
+    def _remember(self, columns: Any, predictions: NDArray[Any] | None) -> None:
         n_samples = len(columns) if self._takes_matrix else len(columns[0])
-        n_rows = min(n_samples, self._n_most)
-        rows = None if n_samples == n_rows else _evenly_spread(n_rows, n_samples)
-        numbers, places = self._of_matrix(columns, rows) if self._takes_matrix else self._of_columns(columns, rows)
-        predicted: list[Any] = []
-        if predictions is not None and (self._predicted_numbers or self._predicted_places):
-            predicted = (predictions if rows is None else predictions.take(rows)).tolist()
-            if self._predicted_places:
-                places = [*places, *map(self._predicted_places.__getitem__, predicted)]
+        n_rows = n_samples
+        if n_samples > self._n_most:
+            n_rows, rows = self._n_most, _evenly_spread(self._n_most, n_samples)
+            columns = columns.take(rows, axis=0) if self._takes_matrix else _taken(columns, rows)
+            predictions = None if predictions is None else predictions.take(rows, axis=0)
+        places: list[int] = []
+        if not self._takes_matrix:  # text is looked up at once: to keep it would be to keep up to a body of each client
+            texts = zip(self._places, [columns[index] for index in self._texts_at], strict=True)
+            places = [place[cell] for place, column in texts for cell in column]
+            columns = [columns[index] for index in self._numbers_at]
+        elif not self._takes_all:
+            columns = columns.take(self._numbers_at, axis=1)
         with self._lock:
-            if self._n_rows + n_rows > len(self._rows):
-                self._count()
-            end = self._n_rows + n_rows
-            if numbers is not None:
-                self._rows[self._n_rows : end] = numbers
-            self._n_rows = end
+            self._requests.append((columns, predictions))
             self._found += places
-            if self._predicted_numbers:
-                self._predicted += predicted
-
-    def _of_matrix(self, matrix: Any, rows: NDArray[np.intp] | None) -> tuple[NDArray[np.float64] | None, list[int]]:
-        """Return the numbers of these rows of a matrix, of shape (n_rows, n_numbers), and no places."""
-        some = matrix if rows is None else matrix.take(rows, axis=0)
-        return some if self._takes_all else some.take(self._numbers_at, axis=1), []
-
-    def _of_columns(self, columns: Any, rows: NDArray[np.intp] | None) -> tuple[NDArray[np.float64] | None, list[int]]:
-        """Return the numbers of these rows, of shape (n_rows, n_numbers), and the places of their other cells."""
-        numbers = [columns[index] for index in self._numbers_at]
-        values = [columns[index] for index in self._values_at]
-        if rows is not None:
-            numbers = [column.take(rows) for column in numbers]
-            chosen = rows.tolist()
-            values = [[column[row] for row in chosen] for column in values]
-        places = [place[cell] for place, column in zip(self._places, values, strict=True) for cell in column]
-        return np.concatenate(numbers).reshape(len(numbers), -1).T if numbers else None, places
+            self._n_rows += n_rows
+            if self._n_rows >= ROWS_AT_ONCE:
+                self._count()
 
     def _count(self) -> None:
         """Count what is remembered, and forget it; the caller holds the lock."""
-        numbers, found, predicted = self._rows[: self._n_rows], self._found, self._predicted
-        self._n_rows, self._found, self._predicted = 0, [], []
+        requests, found = self._requests, self._found
+        self._requests, self._found, self._n_rows = [], [], 0
         n_places = len(self._bins)
+        predicted = [predictions for _, predictions in requests if predictions is not None]
+        if self._predicted_places:
+            labels = chain.from_iterable(predictions.tolist() for predictions in predicted)
+            found += map(self._predicted_places.__getitem__, labels)
         counts = np.bincount(np.fromiter(found, np.intp, len(found)), minlength=n_places)
-        if self._numbers:
-            counts += self._numbers.counts(np.ascontiguousarray(numbers.T), n_places)
-        if self._predicted_numbers:
-            values = np.fromiter(predicted, np.float64, len(predicted))
-            counts += self._predicted_numbers.counts(values.reshape(1, -1), n_places)
+        if predicted and self._predicted_numbers:
+            counts += self._predicted_numbers.counts(np.concatenate(predicted).reshape(1, -1), n_places)
+        if requests and self._numbers:
+            parts = [columns for columns, _ in requests]
+            if self._takes_matrix:
+                numbers = np.ascontiguousarray(np.concatenate(parts).T)
+            else:
+                numbers = np.array([np.concatenate(cells) for cells in zip(*parts, strict=True)])
+            counts += self._numbers.counts(numbers, n_places)
         self._counts.add(counts)
 
     # What is scraped --------------------------------------------------------------------------------------------------
@@ -255,6 +246,14 @@ class Drift:
 def _evenly_spread(n_rows: int, n_samples: int) -> NDArray[np.intp]:
     """Return the rows in the middle of so many equal parts of a request."""
     return (2 * np.arange(n_rows) + 1) * n_samples // (2 * n_rows)
+
+
+def _taken(columns: list[Any], rows: NDArray[np.intp]) -> list[Any]:
+    """Return these rows of columns."""
+    chosen = rows.tolist()
+    return [
+        column.take(rows) if isinstance(column, np.ndarray) else [column[row] for row in chosen] for column in columns
+    ]
 
 
 def _most_important(contract: Contract, importance: Mapping[str, float], n_features: int) -> list[int]:

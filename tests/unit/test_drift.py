@@ -207,14 +207,16 @@ def test_a_long_request_of_mixed_columns_is_counted_row_by_row():
     ] * 3
 
 
-def test_cells_are_copied():
-    """A view of 10,000 rows would keep all of them, and change with them."""
+def test_what_is_remembered_of_a_long_request_does_not_keep_it_in_memory():
+    """A view of 10,000 rows would keep all of them."""
     drift = drift_of(AREA_REFERENCE, AREAS)
     rows = np.zeros((10_000, 1))
     drift("id", rows, {"predict": np.zeros(10_000)})
-    assert not np.shares_memory(rows, drift._rows)
-    rows += 1.0
-    assert scrape(drift) == {("area", "01: 0 to 10", "inside"): 32}
+    ((remembered, predictions),) = drift._requests
+    assert not np.shares_memory(rows, remembered)
+    assert remembered.shape == (32, 1)
+    assert predictions is not None
+    assert predictions.base is None
 
 
 def test_rows_are_counted_as_soon_as_there_are_some_hundred():
@@ -222,12 +224,11 @@ def test_rows_are_counted_as_soon_as_there_are_some_hundred():
     drift = drift_of(AREA_REFERENCE, AREAS)
     for _ in range(10 * ROWS_AT_ONCE + 3):
         watch(drift, AREAS, [(1.0, 1.0)])
-    assert drift._n_rows == len(drift._predicted) == 3
-    assert drift._rows.shape == (ROWS_AT_ONCE, 1)
+    assert drift._n_rows == len(drift._requests) == 3
 
 
-def test_a_request_that_does_not_fit_in_what_is_remembered_has_it_counted_first():
-    """No row is lost or counted twice, however many rows requests have."""
+def test_requests_of_any_number_of_rows_are_counted_once():
+    """No row is lost or counted twice, however many come at once."""
     drift = drift_of(AREA_REFERENCE, AREAS, n_rows=ROWS_AT_ONCE + 100)
     sizes = [ROWS_AT_ONCE + 100, 1, 200, 57, ROWS_AT_ONCE, 1000]
     for n_rows in sizes:
@@ -365,7 +366,7 @@ def test_processes_add_up_and_a_successor_goes_on(tmp_path: Path):
         watch(first, AREAS, [(1.0, 1.0)])
     watch(second, AREAS, [(1.0, 1.0)])
     key = ("area", "01: 0 to 10", "inside")
-    assert scrape(second)[key] == ROWS_AT_ONCE + 1  # what the first remembers, it has not counted
+    assert scrape(second)[key] == ROWS_AT_ONCE + 1  # the first one's last row is only remembered
     assert scrape(first)[key] == scrape(second)[key] == ROWS_AT_ONCE + 2
     del first
     successor = process(1)
