@@ -1,12 +1,14 @@
 """What the chart has for a Prometheus Operator: a monitor, rules, and a word on which label is missing."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from shutil import copytree
 from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 
 from service.metrics import DURATION_BUCKETS_SECONDS
 from tests.support.helm import CHART, notes, one
@@ -26,6 +28,17 @@ def test_every_series_is_of_its_release(kind: str):
     (endpoint,) = monitor["spec"]["endpoints" if kind == "ServiceMonitor" else "podMetricsEndpoints"]
     assert endpoint["relabelings"] == [{"targetLabel": "release", "replacement": "house"}]
     assert "honorLabels" not in endpoint
+
+
+def test_no_metric_has_a_label_of_its_target(client_of: Callable[..., FlaskClient]):
+    """Prometheus would rename it, because what a pod says of itself does not count."""
+    client = client_of()
+    client.post("/predict", json={"X": [[1500, 3]]})
+    labels = set(re.findall(r'[{,](\w+)="', client.get("/metrics").text))
+    assert "route" in labels
+    assert (
+        labels & {"namespace", "pod", "release", "job", "instance", "container", "endpoint", "service", "node"} == set()
+    )
 
 
 def test_an_objective_is_a_bucket_of_the_histogram():

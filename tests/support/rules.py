@@ -207,7 +207,12 @@ def evaluate(
         "promql_expr_test": queries,
         "alert_rule_test": list(alerts),
     }
-    content = {"rule_files": ["rules.yaml"], "evaluation_interval": f"{step}m", "tests": [test]}
+    content = {
+        "rule_files": ["rules.yaml"],
+        "evaluation_interval": f"{step}m",
+        "group_eval_order": [group["name"] for group in rules],  # else it is another one each time
+        "tests": [test],
+    }
     file = folder / "test.yaml"
     file.write_text(json.dumps(content))
     return run_promtool("test", "rules", file)
