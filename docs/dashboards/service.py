@@ -256,7 +256,7 @@ def _pods() -> list[Panel]:
             width=WIDTH // 2,
         ),
         graph(
-            "Pods up",
+            "Pods over time",
             "Pods that Prometheus can scrape, of those that it should.",
             units.Short,
             Query("sum(up{OF_RELEASE})", "up"),

@@ -26,25 +26,20 @@ def dashboard() -> Dashboard:
             "Availability: requests that did not fail": _objective(
                 "availability",
                 "bakehouse:http_requests:ratio_failed_rate",
+                "failed",
                 bad=f"(sum(increase({FAILED}[$window])) or vector(0))",
                 total=f"(sum(increase({ALL}[$window])) > 0)",
-                events=(
-                    Query(
-                        f"sum(rate({ALL}[$__rate_interval])) - (sum(rate({FAILED}[$__rate_interval])) or vector(0))",
-                        "good",
-                    ),
-                    Query(f"sum(rate({FAILED}[$__rate_interval])) or vector(0)", "failed"),
-                ),
+                bad_by_version=f"(sum by (version) ({_rate(FAILED)}) or 0 * sum by (version) ({_rate(ALL)}))",
+                total_by_version=f"sum by (version) ({_rate(ALL)})",
             ),
             "Latency: predictions that were fast enough": _objective(
                 "latency",
                 "bakehouse:predict_latency:ratio_slow_rate",
+                "slow",
                 bad=f"(sum(increase({PREDICTED}[$window])) - sum(increase({FAST}[$window])))",
                 total=f"(sum(increase({PREDICTED}[$window])) > 0)",
-                events=(
-                    Query(f"sum(rate({FAST}[$__rate_interval]))", "good"),
-                    Query(f"sum(rate({PREDICTED}[$__rate_interval])) - sum(rate({FAST}[$__rate_interval]))", "slow"),
-                ),
+                bad_by_version=f"(sum by (version) ({_rate(PREDICTED)}) - sum by (version) ({_rate(FAST)}))",
+                total_by_version=f"sum by (version) ({_rate(PREDICTED)})",
             ),
         },
         more=[
@@ -65,15 +60,19 @@ def dashboard() -> Dashboard:
     )
 
 
-def _objective(slo: str, recorded: str, *, bad: str, total: str, events: tuple[Query, Query]) -> list[Panel]:
+def _objective(
+    slo: str, recorded: str, word: str, *, bad: str, total: str, bad_by_version: str, total_by_version: str
+) -> list[Panel]:
     """Return the panels of one objective.
 
     Args:
         slo: Its name.
         recorded: What the recorded shares of bad requests begin with; the window follows.
+        word: What bad requests are called.
         bad: The bad requests of the window.
         total: All requests of the window.
-        events: Good and bad requests a second.
+        bad_by_version: The bad requests a second of each version.
+        total_by_version: All requests a second of each version.
     """
     objective = f'{OBJECTIVE}{{OF_RELEASE, slo="{slo}"}}'
     left = f"1 - {bad} / {total} / scalar(1 - max({objective}))"
@@ -135,9 +134,10 @@ def _objective(slo: str, recorded: str, *, bad: str, total: str, events: tuple[Q
         ),
         graph(
             f"Requests by {slo}",
-            "Good and bad requests a second.",
+            "Good and bad requests a second, by the version that answered: which one burns the budget.",
             units.RequestsPerSecond,
-            *events,
+            Query(f"{total_by_version} - {bad_by_version}", "good {{version}}"),
+            Query(bad_by_version, f"{word} {{{{version}}}}"),
             stacked=True,
         ),
     ]
@@ -145,3 +145,7 @@ def _objective(slo: str, recorded: str, *, bad: str, total: str, events: tuple[Q
 
 def _burn(recorded: str, window: str, objective: str) -> str:
     return f"max({recorded}{window}{{OF_RELEASE}}) / scalar(1 - max({objective}))"
+
+
+def _rate(counter: str) -> str:
+    return f"rate({counter.replace('OF_RELEASE', 'OF_VERSION')}[$__rate_interval])"
