@@ -10,8 +10,9 @@ WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 # Burn rates at which the alerts of 1 h, 6 h, 1 d and 3 d fire.
 BURN = ((None, GREEN), (1, YELLOW), (3, "orange"), (6, RED), (14.4, "dark-red"))
 BUDGET = ((None, RED), (0, YELLOW), (0.25, GREEN))
-ALL = "bakehouse_http_requests_total{OF_RELEASE}"
-FAILED = 'bakehouse_http_requests_total{OF_RELEASE, status="5xx"}'
+# As the chart's rules have it: /readyz says 503 as long as a pod drains, which is an answer and no failure.
+ALL = 'bakehouse_http_requests_total{OF_RELEASE, route!="/readyz"}'
+FAILED = 'bakehouse_http_requests_total{OF_RELEASE, route!="/readyz", status="5xx"}'
 PREDICTED = 'bakehouse_http_request_duration_seconds_count{OF_RELEASE, route="/predict"}'
 FAST = 'bakehouse_http_request_duration_seconds_bucket{OF_RELEASE, route="/predict", le=~"$le"}'
 

@@ -13,7 +13,9 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from docs.dashboards import FOLDER, texts
+from tests.support.helm import one
 from tests.support.panels import VARIABLE, panels, queries
+from tests.support.pods import rendered
 from tests.support.promtool import promtool
 
 DASHBOARDS = {name.removesuffix(".json"): json.loads(text) for name, text in texts().items()}
@@ -172,3 +174,57 @@ def test_prometheus_can_read_every_query(tmp_path: Path):
     checked = subprocess.run([promtool(), "check", "rules", str(file)], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert f"{len(rules)} rules found" in checked.stdout
+
+
+# In the chart ---------------------------------------------------------------------------------------------------------
+
+
+def installed(**values: Any) -> list[dict[str, Any]]:
+    """Return the ConfigMaps and GrafanaDashboards that the values of metrics.dashboards give."""
+    found = rendered({"metrics": {"dashboards": values}})
+    return [each for each in found if "-dashboard-" in each["metadata"]["name"]]
+
+
+def test_a_release_brings_no_dashboard_unasked():
+    """Where nobody reads ConfigMaps as dashboards, there are none."""
+    assert installed() == []
+
+
+def test_config_maps_hold_the_files_as_they_are():
+    """Helm reads nothing into Grafana's braces; a file has one name in all releases, so the sidecar keeps it once."""
+    found = installed(enabled=True)
+    files = {file: text for each in found for file, text in each["data"].items()}
+    assert files == {f"bakehouse-{name}": text for name, text in texts().items()}
+    assert all("{{" in text for text in files.values())
+    assert sorted(each["metadata"]["name"] for each in found) == [
+        f"house-bakehouse-dashboard-{name}" for name in sorted(DASHBOARDS)
+    ]
+    # https://kubernetes.io/docs/concepts/configuration/configmap/: 1 MiB, and kubectl apply keeps a second copy.
+    assert max(len(text.encode()) for text in files.values()) < 2**18
+
+
+def test_the_sidecar_finds_them():
+    """By a label and a folder that are the user's to say, in a namespace that it reads."""
+    for each in installed(enabled=True):
+        assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert "annotations" not in each["metadata"]
+    for each in installed(enabled=True, labels={"shown": "yes"}, annotations={"folder": "Models"}, namespace="grafana"):
+        assert each["metadata"]["labels"]["shown"] == "yes"
+        assert each["metadata"]["annotations"] == {"folder": "Models"}
+        assert each["metadata"]["namespace"] == "grafana"
+
+
+def test_the_grafana_operator_finds_them():
+    """Each object refers to a file of a ConfigMap that is there, in its own namespace."""
+    selector = {"matchLabels": {"dashboards": "grafana"}}
+    own = {"enabled": True, "instanceSelector": selector, "resyncPeriod": "10m", "folder": "Models: 1"}
+    found = installed(enabled=True, namespace="grafana", grafanaDashboard=own)
+    dashboards = [each for each in found if each["kind"] == "GrafanaDashboard"]
+    assert len(dashboards) == len(DASHBOARDS)
+    for each in dashboards:
+        spec, reference = each["spec"], each["spec"]["configMapRef"]
+        config_map = one(found, "ConfigMap", reference["name"])
+        assert reference["key"] in config_map["data"]
+        assert config_map["metadata"]["namespace"] == each["metadata"]["namespace"] == "grafana"
+        assert (spec["instanceSelector"], spec["resyncPeriod"], spec["folder"]) == (selector, "10m", "Models: 1")
+        assert spec["allowCrossNamespaceImport"] is True

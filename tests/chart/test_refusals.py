@@ -67,6 +67,7 @@ COMBINATIONS = [
     ({"gateway": {**OWN, "create": {"kind": "ListenerSet"}}}, "set gateway.create.parentRef.name"),
     ({"gateway": GATEWAY, "backendTLS": {"enabled": True, "secretName": "a"}}, "set backendTLS.caConfigMapName"),
     ({"ingress": INGRESS, "backendTLS": {"enabled": True}}, "set service.annotations or ingress.annotations"),
+    ({"metrics": {"dashboards": {"grafanaDashboard": {"enabled": True}}}}, "set metrics.dashboards.enabled"),
 ]
 
 # A sentence about the release that serves; tests/e2e/test_release.py provokes it.
@@ -105,6 +106,7 @@ SHAPES = [
     ({"gateway": {"requestTimeout": "60"}}, "at '/gateway/requestTimeout': '60' does not match"),
     ({"tls": {"mode": "letsencrypt"}}, "at '/tls/mode': value must be one of"),
     ({"metrics": {"monitor": {"kind": "Probe"}}}, "at '/metrics/monitor/kind': value must be one of"),
+    ({"metrics": {"dashboards": {"labels": {"a": 1}}}}, "at '/metrics/dashboards/labels/a': got number, want string"),
     ({"podLabels": {"a": 1}}, "at '/podLabels/a': got number, want string"),
 ]  # fmt: skip
 
