@@ -83,7 +83,7 @@ class Prometheus:
         self._url = url.rstrip("/")
         self.seconds = seconds
         self.end = time.time() if end is None else end
-        self.step = max(1, seconds // 200)
+        self.step = max(1, seconds // 120)
         self._own = {
             "datasource": "prometheus",
             "__rate_interval": rate_interval,
