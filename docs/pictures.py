@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from docs.dashboards import FOLDER as DASHBOARDS
 from tests.bench.picture import STYLE, TEXT
@@ -29,13 +30,14 @@ MAX_LEGEND, MAX_ROWS = 10, 8
 TINY, SMALL, LARGE = 6, 7, 16  # points
 
 
-def picture(board: Mapping[str, Any], answers: Sequence[Answer], subject: str) -> str:
+def picture(board: Mapping[str, Any], answers: Sequence[Answer], subject: str, seconds: int) -> str:
     """Return a dashboard as SVG, without a background; the same answers give the same text.
 
     Args:
         board: The dashboard.
         answers: Those to all its queries, in its order.
         subject: What it was asked about.
+        seconds: How long a time it shows.
     """
     rest = iter(answers)
     of_panel = [(panel, [next(rest) for _ in panel["targets"]]) for panel in panels(board)]
@@ -48,12 +50,14 @@ def picture(board: Mapping[str, Any], answers: Sequence[Answer], subject: str) -
         end = max((time for answer in answers for time in _times(answer)), default=0.0)
         for panel in board["panels"]:
             if panel["type"] == "row":
-                place = panel["gridPos"]
-                figure.text(0.01, 1 - (place["y"] + 2.2) / (n_rows + 2), panel["title"], size=10, weight="bold")
+                height = 1 - (panel["gridPos"]["y"] + 2) / (n_rows + 2)
+                figure.text(0.006, height, panel["title"], size=10, weight="bold")
+                line = (height + 0.9 / (n_rows + 2),) * 2
+                figure.add_artist(Line2D((0.006, 0.994), line, color=TEXT, linewidth=0.5))
         for panel, its in of_panel:
             axes = figure.add_axes(_place(panel, n_rows))
             axes.set_title(its[0].query.panel, loc="left")
-            _draw(axes, panel, its, rollouts, end)
+            _draw(axes, panel, its, rollouts, (end, seconds))
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
@@ -77,14 +81,18 @@ def _place(panel: Mapping[str, Any], n_rows: int) -> tuple[float, float, float, 
 
 
 def _draw(
-    axes: Axes, panel: Mapping[str, Any], answers: list[Answer], rollouts: list[dict[str, Any]], end: float
+    axes: Axes,
+    panel: Mapping[str, Any],
+    answers: list[Answer],
+    rollouts: list[dict[str, Any]],
+    shown: tuple[float, int],
 ) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     if not any(answer.series for answer in answers):
         axes.set_axis_off()
         axes.text(0.5, 0.5, defaults.get("noValue", "no data"), ha="center", va="center", style="italic")
     elif panel["type"] == "timeseries":
-        _draw_curves(axes, defaults, answers, rollouts, end)
+        _draw_curves(axes, defaults, answers, rollouts, shown)
     elif panel["type"] == "barchart":
         _draw_bars(axes, defaults, panel["options"]["xField"], answers)
     elif panel["type"] == "table":
@@ -94,9 +102,13 @@ def _draw(
 
 
 def _draw_curves(
-    axes: Axes, defaults: Mapping[str, Any], answers: list[Answer], rollouts: list[dict[str, Any]], end: float
+    axes: Axes,
+    defaults: Mapping[str, Any],
+    answers: list[Answer],
+    rollouts: list[dict[str, Any]],
+    shown: tuple[float, int],
 ) -> None:
-    custom = defaults["custom"]
+    custom, (end, seconds) = defaults["custom"], shown
     curves = sorted(
         (
             _named(answer.query.legend, series["metric"]),
@@ -114,9 +126,6 @@ def _draw_curves(
             upper = [low + value for low, value in zip(lower, points.values(), strict=True)]
             below.update(zip(times, upper, strict=True))
             axes.fill_between(times, lower, upper, color=colour, alpha=0.5, linewidth=0, label=label)
-        elif custom.get("drawStyle") == "bars":
-            shown = [time for time in times if points[time]]
-            axes.bar(shown, [points[time] for time in shown], width=2, color=colour, label=label)
         else:
             axes.plot(times, list(points.values()), color=colour, linewidth=1.2, label=label)
     for series in rollouts:
@@ -125,10 +134,11 @@ def _draw_curves(
     for step in defaults["thresholds"]["steps"]:
         if step["value"] is not None and "thresholdsStyle" in custom and lowest <= step["value"] <= highest:
             axes.axhline(step["value"], color=THRESHOLDS[step["color"]], linewidth=0.8, linestyle="--")
-    axes.set_ylim(bottom=defaults.get("min", lowest), top=max(highest, 1e-9))
+    axes.set_ylim(bottom=defaults.get("min", lowest), top=defaults.get("max", max(highest, 1e-9)))
+    axes.set_xlim(-seconds, 0)
     axes.yaxis.set_major_formatter(lambda value, _: formatted(value, defaults["unit"]))
-    axes.xaxis.set_major_formatter(lambda value, _: "now" if not value else f"{value / 60:g} min")
-    axes.locator_params(axis="x", nbins=4)
+    axes.set_xticks([-seconds * part / 4 for part in range(5)])
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 60:.3g} min" if value else "now")
     axes.locator_params(axis="y", nbins=5)
     axes.tick_params(labelsize=TINY)
     axes.grid(visible=True)
@@ -180,19 +190,23 @@ def _draw_table(axes: Axes, panel: Mapping[str, Any], answers: list[Answer]) -> 
     )  # fmt: skip
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(SMALL)
-    for cell in drawn.get_celld().values():
+    for (row, _), cell in drawn.get_celld().items():
         cell.set_edgecolor(TEXT)
         cell.set_linewidth(0.3)
         cell.set_height(1 / (MAX_ROWS + 1))
-        cell.set_text_props(color=TEXT)
+        cell.set_text_props(color=TEXT, ha="left", weight="normal" if row else "bold")
 
 
 def _draw_number(axes: Axes, defaults: Mapping[str, Any], answer: Answer) -> None:
     axes.set_axis_off()
-    value = float(answer.series[0]["value"][1])
-    reached = [step for step in defaults["thresholds"]["steps"] if step["value"] is None or value >= step["value"]]
-    text = formatted(value, defaults["unit"], defaults.get("decimals"))
-    axes.text(0.0, 0.45, text, size=LARGE, va="center", weight="bold", color=THRESHOLDS[reached[-1]["color"]])
+    named = sorted((_named(answer.query.legend, each["metric"]), float(each["value"][1])) for each in answer.series)
+    for place, (name, value) in enumerate(named):
+        height = 1 - (place + 0.55) / len(named)
+        reached = [step for step in defaults["thresholds"]["steps"] if step["value"] is None or value >= step["value"]]
+        text = formatted(value, defaults["unit"], defaults.get("decimals"))
+        axes.text(0.0, height, text, size=LARGE, va="center", weight="bold", color=THRESHOLDS[reached[-1]["color"]])
+        if len(named) > 1:
+            axes.text(0.2, height, name, va="center")
 
 
 def _named(legend: str, labels: Mapping[str, str]) -> str:
@@ -223,9 +237,8 @@ def formatted(value: float, unit: str, decimals: int | None = None) -> str:
             return f"{value / 2**20:.3g} MiB"
         case "Bps":
             return f"{value / 1000:.3g} kB/s"
-        case "reqps" | "rowsps":
-            return f"{value:.3g}/s"
-    return f"{value:.{decimals}f}" if decimals is not None else f"{value:.4g}"
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if decimals is None else f"{value:.{decimals}f}"
+    return f"{text}/s" if unit in ("reqps", "rowsps") else text
 
 
 def main() -> None:
@@ -246,7 +259,7 @@ def main() -> None:
         board = json.loads(file.read_text())
         more = {"feature": options.feature} if options.feature and file.stem == "model" else {}
         answers = prometheus.answers(board, {**chosen, **more})
-        drawn = picture(board, answers, f"{options.release} in {options.namespace}")
+        drawn = picture(board, answers, f"{options.release} in {options.namespace}", options.seconds)
         (FOLDER / f"{file.stem}.svg").write_text(drawn)
 
 

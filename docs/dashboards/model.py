@@ -22,7 +22,7 @@ from docs.dashboards.parts import (
 PSI = ((None, GREEN), (0.1, YELLOW), (0.25, RED))
 NO_FEEDBACK = "no feedback arrived"
 NO_REGRESSION, NO_CLASSIFICATION = "no feedback, or no regression", "no feedback, or no classification"
-UNWATCHED = "drift is turned off"
+UNWATCHED, NO_CATEGORIES = "drift is turned off", "drift is turned off, or no feature has categories"
 
 
 def dashboard() -> Dashboard:
@@ -107,13 +107,13 @@ def _predictions() -> list[Panel]:
 
 
 def _features() -> list[Panel]:
-    def worst(what: str, title: str, description: str) -> Panel:
+    def worst(what: str, title: str, description: str, empty: str = UNWATCHED) -> Panel:
         return graph(
             title,
             description,
             units.PercentUnit,
             Query(f"topk(5, max by (feature) (bakehouse:feature_{what}_ratio{{OF_VERSION}}))", "{{feature}}"),
-            empty=UNWATCHED,
+            empty=empty,
         )
 
     return [
@@ -164,6 +164,7 @@ def _features() -> list[Panel]:
             "unknown",
             "Unknown categories",
             "Share of rows in which a feature is a category that training never saw; the worst five features.",
+            NO_CATEGORIES,
         ),
     ]
 

@@ -11,7 +11,6 @@ from grafana_foundation_sdk.builders import barchart, common, dashboard, prometh
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.common import (
     BigValueGraphMode,
-    GraphDrawStyle,
     GraphTresholdsStyleMode,
     LegendDisplayMode,
     LegendPlacement,
@@ -82,7 +81,6 @@ def graph(
     *queries: Query,
     width: int = 8,
     stacked: bool = False,
-    bars: bool = False,
     signed: bool = False,
     at_most: float | None = None,
     marks: Steps = PLAIN,
@@ -98,7 +96,6 @@ def graph(
         queries: One or more of the curves each.
         width: In columns of the grid.
         stacked: Whether the curves add up to something.
-        bars: Whether each value counts what happened since the last one.
         signed: Whether values may be below 0.
         at_most: The end of the axis, where there is one.
         marks: Values to draw a line at.
@@ -109,7 +106,7 @@ def graph(
         timeseries.Panel()
         .height(GRAPH_HEIGHT)
         .line_width(1)
-        .fill_opacity(30 if stacked or bars else 0)
+        .fill_opacity(30 if stacked else 0)
         .show_points(VisibilityMode.NEVER)
         .legend(common.VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM))
         .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
@@ -117,8 +114,6 @@ def graph(
     )
     if stacked:
         panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
-    if bars:
-        panel.draw_style(GraphDrawStyle.BARS)
     if not signed:
         panel.min(0)
     if at_most is not None:
@@ -137,14 +132,15 @@ def number(
     query: Query,
     *,
     width: int = 4,
+    height: int = STAT_HEIGHT,
     decimals: int | None = None,
     marks: Steps = PLAIN,
     empty: str = "",
 ) -> Panel:
-    """Return a panel of one value, that of now; the arguments are those of graph()."""
+    """Return a panel of the value of now, or of each series; further arguments are those of graph()."""
     panel = (
         stat.Panel()
-        .height(STAT_HEIGHT)
+        .height(height)
         .graph_mode(BigValueGraphMode.NONE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .targets([_target(query, 0, instant=True)])

@@ -3,7 +3,20 @@
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from docs.dashboards.parts import GREEN, RED, WIDTH, YELLOW, Column, Panel, Query, assembled, graph, listed, number
+from docs.dashboards.parts import (
+    GRAPH_HEIGHT,
+    GREEN,
+    RED,
+    WIDTH,
+    YELLOW,
+    Column,
+    Panel,
+    Query,
+    assembled,
+    graph,
+    listed,
+    number,
+)
 
 NOT_BATCHED = "the model is not served in batches"
 
@@ -263,15 +276,16 @@ def _pods() -> list[Panel]:
             Query("count(up{OF_RELEASE})", "all"),
             width=6,
         ),
-        graph(
+        number(
             "Checks",
-            "What came of the checks of rollouts: the gate before pods are replaced, and helm test's smoke.",
+            "What came of the checks of rollouts in the time shown: the gate before pods are replaced, and helm test's"
+            " smoke.",
             units.Short,
             Query(
-                "sum by (check, result) (increase(bakehouse_release_checks_total{OF_RELEASE}[$__rate_interval]))",
+                "round(sum by (check, result) (increase(bakehouse_release_checks_total{OF_RELEASE}[$__range])))",
                 "{{check}} {{result}}",
             ),
-            bars=True,
             width=6,
+            height=GRAPH_HEIGHT,
         ),
     ]

@@ -167,7 +167,7 @@ def test_the_answers_can_be_drawn(prometheus: str, name: str) -> None:
     """The pictures of docs are made of such answers; the same ones give the same bytes."""
     board = DASHBOARDS[name]
     answers = answered(prometheus, name, HOUSE)
-    drawn = picture(board, answers, "house in models")
-    assert drawn == picture(board, answers, "house in models")
+    drawn = picture(board, answers, "house in models", RANGE_SECONDS)
+    assert drawn == picture(board, answers, "house in models", RANGE_SECONDS)
     for panel in board["panels"]:
         assert panel["title"].replace("$feature", "age") in drawn
