@@ -26,7 +26,7 @@ THRESHOLDS = {
     "green": "#3f9c5a", "yellow": "#b58a1b", "orange": "#c9702b", "red": "#d0454c", "dark-red": "#a8323a",
 }  # fmt: skip
 ROLLOUT = "#2f7fd6"
-MAX_LEGEND, MAX_ROWS = 10, 8
+MAX_LEGEND, MAX_ROWS = 9, 8  # curves that are named, rows of a table
 TINY, SMALL, LARGE = 6, 7, 16  # points
 
 
@@ -134,7 +134,7 @@ def _draw_curves(
     for step in defaults["thresholds"]["steps"]:
         if step["value"] is not None and "thresholdsStyle" in custom and lowest <= step["value"] <= highest:
             axes.axhline(step["value"], color=THRESHOLDS[step["color"]], linewidth=0.8, linestyle="--")
-    axes.set_ylim(bottom=defaults.get("min", lowest), top=defaults.get("max", max(highest, 1e-9)))
+    axes.set_ylim(bottom=defaults.get("min", lowest), top=defaults.get("max", max(highest, 1e-9)) * 1.02)
     axes.set_xlim(-seconds, 0)
     axes.yaxis.set_major_formatter(lambda value, _: formatted(value, defaults["unit"]))
     axes.set_xticks([-seconds * part / 4 for part in range(5)])
@@ -142,10 +142,9 @@ def _draw_curves(
     axes.locator_params(axis="y", nbins=5)
     axes.tick_params(labelsize=TINY)
     axes.grid(visible=True)
-    n_columns = max(1, math.ceil(min(len(curves), MAX_LEGEND) / 4)) if len(curves) > 1 else 1
     axes.legend(
-        loc="upper left", bbox_to_anchor=(-0.02, -0.13), ncols=max(2, n_columns), fontsize=TINY, borderaxespad=0,
-        handlelength=1, columnspacing=1, labelspacing=0.2,
+        loc="upper left", bbox_to_anchor=(-0.02, -0.13), ncols=max(2, math.ceil(min(len(curves), MAX_LEGEND) / 3)),
+        fontsize=TINY, borderaxespad=0, handlelength=1, columnspacing=1, labelspacing=0.2,
     )  # fmt: skip
 
 

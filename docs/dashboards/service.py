@@ -156,7 +156,7 @@ def _requests() -> list[Panel]:
         ),
         graph(
             "Connections",
-            "Open connections by what they wait for; the line is how many fit.",
+            "Open connections by what they wait for.",
             units.Short,
             Query("sum by (state) (bakehouse_connections{OF_RELEASE})", "{{state}}"),
         ),
@@ -174,11 +174,16 @@ def _saturation() -> list[Panel]:
             Query("sum(bakehouse_http_requests_in_flight{OF_RELEASE})", "requests in flight"),
         ),
         graph(
-            "Queue",
-            "Requests that wait for a thread, of those that may. A pod that is full answers further ones 503.",
+            "Queue and connections",
+            "Requests that wait for a thread, and open connections, as a share of those that may be: the fullest pod. One"
+            " that is full answers further ones 503.",
             units.PercentUnit,
-            Query("max(bakehouse_queue_requests{OF_RELEASE} / bakehouse_queue_limit{OF_RELEASE})", "fullest pod"),
-            Query("sum(bakehouse_queue_requests{OF_RELEASE}) / sum(bakehouse_queue_limit{OF_RELEASE})", "all pods"),
+            Query("max(bakehouse_queue_requests{OF_RELEASE} / bakehouse_queue_limit{OF_RELEASE})", "queue"),
+            Query(
+                "max(sum by (pod) (bakehouse_connections{OF_RELEASE})"
+                " / sum by (pod) (bakehouse_connections_limit{OF_RELEASE}))",
+                "connections",
+            ),
         ),
         graph(
             "Time in the queue",
