@@ -175,8 +175,8 @@ def _saturation() -> list[Panel]:
         ),
         graph(
             "Queue and connections",
-            "Requests that wait for a thread, and open connections, as a share of those that may be: the fullest pod. One"
-            " that is full answers further ones 503.",
+            "Requests that wait for a thread, and open connections, as a share of those that may be: the fullest pod."
+            " One that is full answers further ones 503.",
             units.PercentUnit,
             Query("max(bakehouse_queue_requests{OF_RELEASE} / bakehouse_queue_limit{OF_RELEASE})", "queue"),
             Query(
