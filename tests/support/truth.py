@@ -4,6 +4,7 @@ import http.client
 import json
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -23,14 +24,17 @@ def connect_to(port: int, authority: str = "") -> Connect:
 
 
 @contextmanager
-def clients(connect: Connect, rows: Sequence[Any], truths: Sequence[Any], n_clients: int = 1) -> Iterator[list[str]]:
-    """Have clients predict and tell as fast as they can; every tenth request is one that is refused.
+def clients(
+    connect: Connect, rows: Sequence[Any], truths: Sequence[Any], n_clients: int = 1, pause_seconds: float = 0.01
+) -> Iterator[list[str]]:
+    """Have clients predict and tell what was right; of every tenth row, a request is refused.
 
     Args:
         connect: What makes a connection.
         rows: What is predicted, one row a request.
         truths: What was right for each row.
         n_clients: How many there are.
+        pause_seconds: How long a client waits after each row.
 
     Yields:
         What went wrong, as far as one knows then.
@@ -56,6 +60,7 @@ def clients(connect: Connect, rows: Sequence[Any], truths: Sequence[Any], n_clie
                     wrong.append(f"row {place}: predicted {status}, told {told}")
                 if number % 10 == 0:
                     ask(connection, "/predict", REFUSED)
+                time.sleep(pause_seconds)
         except OSError as error:
             wrong.append(repr(error))
         finally:
