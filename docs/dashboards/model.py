@@ -89,7 +89,7 @@ def _predictions() -> list[Panel]:
         graph(
             "Drift of the predictions",
             "How far the predictions are from those on the training rows: population stability index, and"
-            " Jensen-Shannon distance (0 to 1).",
+            " Jensen-Shannon distance (0 to 1). Of few rows, as after a rollout, they are noise.",
             units.NoUnit,
             Query("max by (version) (bakehouse:prediction_drift_psi{OF_VERSION})", "PSI {{version}}"),
             Query("max by (version) (bakehouse:prediction_drift_js_distance{OF_VERSION})", "JS {{version}}"),
@@ -98,7 +98,8 @@ def _predictions() -> list[Panel]:
         ),
         _distribution(
             "Predictions now and in training",
-            "Share of the predictions in each bin, in the time shown and for the training rows. Choose one version.",
+            "Share of the predictions in each bin, in the time shown and in training. While two versions are served,"
+            " choose one.",
             "bakehouse_prediction",
             "OF_VERSION",
             width=WIDTH,
@@ -149,7 +150,8 @@ def _features() -> list[Panel]:
         ),
         _distribution(
             "$feature now and in training",
-            "Share of the feature's values in each bin, in the time shown and in training. Choose one version.",
+            "Share of the values in each bin, in the time shown and in training. While two versions are served,"
+            " choose one.",
             "bakehouse_feature",
             'OF_VERSION, feature=~"$feature"',
             width=WIDTH,
@@ -231,19 +233,17 @@ def _feedback() -> list[Panel]:
 
 def _distribution(title: str, description: str, metric: str, matchers: str, *, width: int) -> Panel:
     """Return bars of the bins of a metric's rows and of its reference."""
-    rows, reference = f"{metric}_rows_total{{{matchers}}}[$__range]", f"{metric}_reference_ratio{{{matchers}}}"
+    # Every pod says the same of its version's training; of versions that no pod serves any more, no row counts.
+    reference = f"max by (version, bin) ({metric}_reference_ratio{{{matchers}}})"
+    rows = f"(sum by (version, bin) (increase({metric}_rows_total{{{matchers}}}[$__range])) and {reference})"
     return compared(
         title,
         description,
         units.PercentUnit,
         "bin",
         [
-            Column("now", f"sum by (bin) (increase({rows})) / scalar(sum(increase({rows})) > 0)"),
-            # Every pod says the same; versions may have other bins, of which each has its part.
-            Column(
-                "training",
-                f"sum by (bin) (max by (version, bin) ({reference})) / scalar(count(count by (version) ({reference})))",
-            ),
+            Column("now", f"sum by (bin) ({rows}) / scalar(sum({rows}) > 0)"),
+            Column("training", f"sum by (bin) ({reference}) / scalar(count(count by (version) ({reference})))"),
         ],
         width=width,
         empty=UNWATCHED,
