@@ -18,7 +18,7 @@ from docs.pictures import picture
 from tests.support.certificates import Authority
 from tests.support.helm import one, render
 from tests.support.panels import Answer, Prometheus
-from tests.support.prometheus import NAMESPACE, Pod, RunningPrometheus
+from tests.support.prometheus import NAMESPACE, Pod, RunningPrometheus, prometheus_command
 from tests.support.server import ROOT, RunningServer
 from tests.support.truth import clients, connect_to
 from training.__main__ import main as training
@@ -60,6 +60,7 @@ def bake(model: Path, output: Path, version: str, *options: str) -> Path:
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the address of a Prometheus that watches two releases under load, one of them with two versions."""
+    command = prometheus_command()
     folder = tmp_path_factory.mktemp("watched")
     authority = Authority(folder)
     certificate, key = authority.issue("localhost")
@@ -88,7 +89,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             Pod(HOUSE, "house-2", new.health_port),
             Pod(PENGUINS, "penguins-1", secured.health_port),
         ]
-        watching = RunningPrometheus(folder, pods, [*rules_of(HOUSE), *rules_of(PENGUINS)])
+        watching = RunningPrometheus(command, folder, pods, [*rules_of(HOUSE), *rules_of(PENGUINS)])
         cleaning.callback(watching.stop)
         watching.wait_until_ready()
         troubles = [

@@ -27,20 +27,29 @@ class Pod(NamedTuple):
     health_port: int
 
 
+ADVICE = "prometheus is not on the PATH: take it from a release of Prometheus 3 (prometheus.io/download)"
+
+
+def prometheus_command() -> str:
+    """Return the path of prometheus; without it the test is skipped, or fails where CI is set."""
+    if found := shutil.which("prometheus"):
+        return found
+    if os.environ.get("CI"):
+        pytest.fail(ADVICE)
+    pytest.skip(ADVICE)
+
+
 class RunningPrometheus:
-    """A Prometheus that was started; skips on a laptop without the command, fails in CI.
+    """A Prometheus that was started.
 
     Args:
+        command: Its path.
         directory: Where its files are kept.
         pods: What to scrape, every second.
         rules: Groups of rules, which are evaluated every second whatever they say.
     """
 
-    def __init__(self, directory: Path, pods: Iterable[Pod], rules: Sequence[Mapping[str, Any]]) -> None:
-        command = shutil.which("prometheus")
-        if command is None and os.environ.get("CI") != "true":
-            pytest.skip("needs prometheus")
-        assert command is not None, "needs prometheus"
+    def __init__(self, command: str, directory: Path, pods: Iterable[Pod], rules: Sequence[Mapping[str, Any]]) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         self._log = directory / "prometheus.log"
         # The labels that a monitor of the chart gives.
