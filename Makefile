@@ -88,10 +88,11 @@ lock: install ## Update the lock files to the newest versions that pyproject.tom
 	$(COMPILE) --upgrade pyproject.toml -c requirements/dev.txt -o requirements/serving.txt
 	$(COMPILE) --upgrade --group checkov -o requirements/checkov.txt
 
-docs: install ## Write what the code and values.yaml say into READMEs, docs/metrics.md and the chart's schema
+docs: install ## Write what the code and values.yaml say into READMEs, docs/metrics.md, the chart's schema and dashboards
 	$(BIN)/python -m docs.settings
 	$(BIN)/python -m docs.metrics
 	$(BIN)/python -m docs.chart
+	$(BIN)/python -m docs.dashboards
 
 manifests: install ## Render k8s/bakehouse.yaml from the chart and k8s/values.yaml
 	$(BIN)/python -m docs.manifests

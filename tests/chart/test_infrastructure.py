@@ -139,6 +139,7 @@ CUSTOM = [
     ),
     custom("monitoring.coreos.com/v1", "ServiceMonitor", selector={}, endpoints=[{"port": "metrics"}]),
     custom("monitoring.coreos.com/v1", "PodMonitor", selector={}, podMetricsEndpoints=[{"port": "metrics"}]),
+    custom("grafana.integreatly.org/v1beta1", "GrafanaDashboard", instanceSelector={}, configMapRef={"key": "a.json"}),
     custom(
         "monitoring.coreos.com/v1",
         "PrometheusRule",
@@ -248,7 +249,7 @@ def test_correct_objects_have_no_problems(correct: dict[str, Any]):
 
 def test_every_custom_resource_that_has_a_schema_is_tried():
     """A schema that accepts nothing would be found above, one that accepts everything below."""
-    names = {f"{each['apiVersion'].partition('/')[0]}/{each['kind'].lower()}_v1.json" for each in CUSTOM}
+    names = {f"{'/{}_'.format(each['kind'].lower()).join(each['apiVersion'].split('/'))}.json" for each in CUSTOM}
     assert {str(file.relative_to(CUSTOM_RESOURCES)) for file in CUSTOM_RESOURCES.glob("*/*.json")} == names
 
 

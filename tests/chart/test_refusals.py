@@ -69,6 +69,7 @@ COMBINATIONS = [
     ({"gateway": GATEWAY, "backendTLS": {"enabled": True, "secretName": "a"}}, "set backendTLS.caConfigMapName"),
     ({"ingress": INGRESS, "backendTLS": {"enabled": True}}, "set service.annotations or ingress.annotations"),
     ({"metrics": {"rules": {"enabled": True}}}, "metrics.rules.enabled watches series that nobody scrapes"),
+    ({"metrics": {"dashboards": {"grafanaDashboard": {"enabled": True}}}}, "set metrics.dashboards.enabled"),
 ]
 
 # A sentence about the release that serves; tests/e2e/test_release.py provokes it.
@@ -116,6 +117,7 @@ SHAPES = [
     ({"slo": {"availability": 1}}, "at '/slo/availability'"),
     ({"slo": {"latency": 0.4}}, "at '/slo/latency': minimum: got 0.4, want 0.5"),
     ({"slo": {"days": 6}}, "at '/slo/days': minimum: got 6, want 7"),
+    ({"metrics": {"dashboards": {"labels": {"a": 1}}}}, "at '/metrics/dashboards/labels/a': got number, want string"),
     ({"podLabels": {"a": 1}}, "at '/podLabels/a': got number, want string"),
 ]  # fmt: skip
 

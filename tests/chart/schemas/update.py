@@ -2,7 +2,8 @@
 
 Each project's custom resource definitions are in its Go module, which never changes and whose hash is public.
 What JSON Schema knows is kept, and objects are closed as strict field validation of the API server closes them. Rules
-in CEL, uniqueness of list keys and the status, which no chart writes, are left out.
+in CEL, uniqueness of list keys and the status, which no chart writes, are left out. GrafanaDashboard is not among them:
+its file says by hand what is known of the fields that the chart writes.
 """
 
 import base64
@@ -68,7 +69,8 @@ SOURCES = (
 README = """# Schemas of custom resources
 
 Written by `python -m tests.chart.schemas.update`, from the definitions that these projects publish under the Apache-2.0
-licence. The files hold types, bounds, patterns and names; descriptions are left out.
+licence. The files hold types, bounds, patterns and names; descriptions are left out. That of GrafanaDashboard is
+written by hand, and knows only the fields that the chart writes.
 
 | module | version | kinds |
 |---|---|---|

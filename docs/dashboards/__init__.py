@@ -1,0 +1,16 @@
+"""The Grafana dashboards of the chart, one module each; python -m docs.dashboards writes them."""
+
+import json
+from pathlib import Path
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from docs.dashboards import model, service, slo
+
+FOLDER = Path(__file__).parents[2] / "helm/bakehouse/dashboards"
+
+
+def texts() -> dict[str, str]:
+    """Return the JSON text of each dashboard by the name of its file."""
+    built = {"service": service.dashboard(), "model": model.dashboard(), "slo": slo.dashboard()}
+    return {f"{name}.json": json.dumps(each, cls=JSONEncoder, indent=1) + "\n" for name, each in built.items()}

@@ -1,0 +1,296 @@
+"""How the service does: requests, what is used up, pods."""
+
+from grafana_foundation_sdk.models import units
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from docs.dashboards.parts import (
+    GRAPH_HEIGHT,
+    GREEN,
+    RED,
+    WIDTH,
+    YELLOW,
+    Column,
+    Panel,
+    Query,
+    assembled,
+    graph,
+    listed,
+    number,
+)
+
+NOT_BATCHED = "the model is not served in batches"
+
+
+def dashboard() -> Dashboard:
+    """Return it."""
+    return assembled(
+        "bakehouse-service",
+        "Bakehouse: service",
+        "Do requests get answers, how fast, and what runs out first.",
+        {
+            "Now": _now(),
+            "Requests": _requests(),
+            "What is used up": _saturation(),
+            "Batches": _batches(),
+            "Pods and rollouts": _pods(),
+        },
+    )
+
+
+def _quantiles(
+    metric: str, matchers: str, legend: str = "", by: str = "le", of: tuple[float, ...] = (0.5, 0.99)
+) -> list[Query]:
+    return [
+        Query(
+            f"histogram_quantile({q}, sum by ({by}) (rate({metric}_bucket{{{matchers}}}[$__rate_interval])))",
+            f"p{q * 100:g}{legend}",
+        )
+        for q in of
+    ]
+
+
+def _now() -> list[Panel]:
+    return [
+        number(
+            "Requests a second",
+            "Requests answered a second, whatever the answer.",
+            units.RequestsPerSecond,
+            Query("sum(rate(bakehouse_http_requests_total{OF_VERSION}[$__rate_interval]))", "requests"),
+            decimals=1,
+        ),
+        number(
+            "Failed",
+            "Share of requests answered with 5xx: what users see as broken.",
+            units.PercentUnit,
+            Query(
+                '(sum(rate(bakehouse_http_requests_total{OF_VERSION, status="5xx"}[$__rate_interval])) or vector(0))'
+                " / (sum(rate(bakehouse_http_requests_total{OF_VERSION}[$__rate_interval])) > 0)",
+                "failed",
+            ),
+            decimals=2,
+            marks=((None, GREEN), (0.001, YELLOW), (0.01, RED)),
+        ),
+        number(
+            "Slowest in a hundred",
+            "The 99th percentile of the time from a whole request's arrival to its answer, of /predict.",
+            units.Seconds,
+            _quantiles("bakehouse_http_request_duration_seconds", 'OF_VERSION, route="/predict"', of=(0.99,))[0],
+        ),
+        number(
+            "Pods up",
+            "Pods that Prometheus can scrape.",
+            units.Short,
+            Query("sum(up{OF_RELEASE})", "up"),
+            marks=((None, RED), (1, GREEN)),
+        ),
+        number(
+            "Model versions",
+            "Model versions that pods serve at this moment; more than one during a rollout only.",
+            units.Short,
+            Query("count(count by (version) (bakehouse_model_info{OF_RELEASE}))", "versions"),
+            marks=((None, GREEN), (2, YELLOW)),
+        ),
+        number(
+            "Certificate",
+            "Time until the first certificate that a pod uses expires.",
+            units.DurationSeconds,
+            Query("min(bakehouse_tls_certificate_expiry_timestamp_seconds{OF_RELEASE}) - time()", "left"),
+            marks=((None, RED), (7 * 86400, YELLOW), (21 * 86400, GREEN)),
+            empty="the pods speak plain HTTP",
+        ),
+    ]
+
+
+def _requests() -> list[Panel]:
+    return [
+        graph(
+            "Rate by route and status",
+            "Requests answered a second. 4xx is the client's to mend, 5xx is ours.",
+            units.RequestsPerSecond,
+            Query(
+                "sum by (route, status) (rate(bakehouse_http_requests_total{OF_VERSION}[$__rate_interval]))",
+                "{{route}} {{status}}",
+            ),
+            stacked=True,
+        ),
+        graph(
+            "Errors",
+            "Share of requests that failed (5xx) or were refused (4xx).",
+            units.PercentUnit,
+            *(
+                Query(
+                    f'(sum(rate(bakehouse_http_requests_total{{OF_VERSION, status="{status}"}}[$__rate_interval]))'
+                    " or vector(0)) / (sum(rate(bakehouse_http_requests_total{OF_VERSION}[$__rate_interval])) > 0)",
+                    status,
+                )
+                for status in ("5xx", "4xx")
+            ),
+        ),
+        graph(
+            "Duration by version",
+            "Time from a whole request's arrival to its answer, of /predict: median, and the slowest in 20 and in 100.",
+            units.Seconds,
+            *_quantiles(
+                "bakehouse_http_request_duration_seconds",
+                'OF_VERSION, route="/predict"',
+                " {{version}}",
+                "le, version",
+                (0.5, 0.95, 0.99),
+            ),
+        ),
+        graph(
+            "Bytes",
+            "Bytes of bodies, taken and sent a second.",
+            units.BytesPerSecondSI,
+            Query("sum(rate(bakehouse_http_request_body_bytes_total{OF_RELEASE}[$__rate_interval]))", "requests"),
+            Query("sum(rate(bakehouse_http_response_body_bytes_total{OF_RELEASE}[$__rate_interval]))", "answers"),
+        ),
+        graph(
+            "Refused",
+            "Requests refused a second before a prediction was tried, by reason.",
+            units.RequestsPerSecond,
+            Query(
+                "sum by (reason) (rate(bakehouse_http_requests_refused_total{OF_RELEASE}[$__rate_interval]))",
+                "{{reason}}",
+            ),
+        ),
+        graph(
+            "Connections",
+            "Open connections by what they wait for.",
+            units.Short,
+            Query("sum by (state) (bakehouse_connections{OF_RELEASE})", "{{state}}"),
+        ),
+    ]
+
+
+def _saturation() -> list[Panel]:
+    return [
+        graph(
+            "Threads",
+            "Serving threads that work on a request, of all. Requests queue once all of them do.",
+            units.Short,
+            Query("sum(bakehouse_threads_busy{OF_RELEASE})", "busy"),
+            Query("sum(bakehouse_threads{OF_RELEASE})", "all"),
+            Query("sum(bakehouse_http_requests_in_flight{OF_RELEASE})", "requests in flight"),
+        ),
+        graph(
+            "Queue and connections",
+            "Requests that wait for a thread, and open connections, as a share of those that may be: the fullest pod."
+            " One that is full answers further ones 503.",
+            units.PercentUnit,
+            Query("max(bakehouse_queue_requests{OF_RELEASE} / bakehouse_queue_limit{OF_RELEASE})", "queue"),
+            Query(
+                "max(sum by (pod) (bakehouse_connections{OF_RELEASE})"
+                " / sum by (pod) (bakehouse_connections_limit{OF_RELEASE}))",
+                "connections",
+            ),
+        ),
+        graph(
+            "Time in the queue",
+            "How long requests waited for a thread.",
+            units.Seconds,
+            *_quantiles("bakehouse_queue_wait_seconds", "OF_RELEASE"),
+        ),
+        graph(
+            "CPU",
+            "CPUs used by each pod, and the limit of one.",
+            units.Short,
+            Query("sum by (pod) (rate(process_cpu_seconds_total{OF_RELEASE}[$__rate_interval]))", "{{pod}}"),
+            Query("max(bakehouse_cpu_limit_cores{OF_RELEASE})", "limit"),
+        ),
+        graph(
+            "CPU throttled",
+            "Share of the scheduler's periods in which a pod had used up its CPU limit and stood still.",
+            units.PercentUnit,
+            Query(
+                "sum by (pod) (rate(bakehouse_cpu_throttled_periods_total{OF_RELEASE}[$__rate_interval]))"
+                " / (sum by (pod) (rate(bakehouse_cpu_periods_total{OF_RELEASE}[$__rate_interval])) > 0)",
+                "{{pod}}",
+            ),
+            empty="the pods have no CPU limit",
+        ),
+        graph(
+            "Memory",
+            "Resident memory of each pod's processes, and the limit of one, at which the kernel kills.",
+            units.BytesIEC,
+            Query("sum by (pod) (process_resident_memory_bytes{OF_RELEASE})", "{{pod}}"),
+            Query("max(bakehouse_memory_limit_bytes{OF_RELEASE})", "limit"),
+        ),
+    ]
+
+
+def _batches() -> list[Panel]:
+    return [
+        graph(
+            "Requests of a batch",
+            "Requests that were predicted together: mean, and the largest batch in a hundred.",
+            units.Short,
+            Query(
+                "sum(rate(bakehouse_batch_requests_sum{OF_RELEASE}[$__rate_interval]))"
+                " / (sum(rate(bakehouse_batch_requests_count{OF_RELEASE}[$__rate_interval])) > 0)",
+                "mean",
+            ),
+            *_quantiles("bakehouse_batch_requests", "OF_RELEASE", of=(0.99,)),
+            empty=NOT_BATCHED,
+        ),
+        graph(
+            "Rows of a batch",
+            "Rows that were predicted together: mean, and the largest batch in a hundred.",
+            units.Short,
+            Query(
+                "sum(rate(bakehouse_batch_rows_sum{OF_RELEASE}[$__rate_interval]))"
+                " / (sum(rate(bakehouse_batch_rows_count{OF_RELEASE}[$__rate_interval])) > 0)",
+                "mean",
+            ),
+            *_quantiles("bakehouse_batch_rows", "OF_RELEASE", of=(0.99,)),
+            empty=NOT_BATCHED,
+        ),
+        graph(
+            "Time until a batch begins",
+            "How long a request waited for the batch that it was predicted in.",
+            units.Seconds,
+            *_quantiles("bakehouse_batch_wait_seconds", "OF_RELEASE"),
+            empty=NOT_BATCHED,
+        ),
+    ]
+
+
+def _pods() -> list[Panel]:
+    return [
+        listed(
+            "Pods",
+            "Each pod that was scraped in the time shown: restarts are those of its container, processes those that its"
+            " master ever started (one for each worker; more were replaced).",
+            "pod",
+            [
+                Column("up", "max by (pod) (up{OF_RELEASE})"),
+                Column("age", "time() - max by (pod) (process_start_time_seconds{OF_RELEASE})", units.DurationSeconds),
+                Column("restarts", "max by (pod) (changes(process_start_time_seconds{OF_RELEASE}[$__range]))"),
+                Column("processes", "max by (pod) (bakehouse_processes_started_total{OF_RELEASE})"),
+                Column("loading", "max by (pod) (bakehouse_model_load_seconds{OF_RELEASE})", units.Seconds, 2),
+                Column("", "count by (pod, version) (bakehouse_model_info{OF_RELEASE})"),
+            ],
+            sort="pod",
+            width=WIDTH // 2,
+        ),
+        graph(
+            "Pods over time",
+            "Pods that Prometheus can scrape, of those that it should.",
+            units.Short,
+            Query("sum(up{OF_RELEASE})", "up"),
+            Query("count(up{OF_RELEASE})", "all"),
+            width=6,
+        ),
+        number(
+            "Checks",
+            "What came of the checks of rollouts in the time shown: the gate before pods are replaced, and helm test's"
+            " smoke.",
+            units.Short,
+            Query(
+                "round(sum by (check, result) (increase(bakehouse_release_checks_total{OF_RELEASE}[$__range])))",
+                "{{check}} {{result}}",
+            ),
+            width=6,
+            height=GRAPH_HEIGHT,
+        ),
+    ]

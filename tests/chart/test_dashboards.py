@@ -1,0 +1,230 @@
+"""The dashboards of the chart keep the rules by which dashboards are linted, and Grafana and Prometheus read them."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from docs.dashboards import FOLDER, texts
+from tests.support.helm import one
+from tests.support.panels import VARIABLE, panels, queries
+from tests.support.pods import rendered
+from tests.support.promtool import promtool
+
+DASHBOARDS = {name.removesuffix(".json"): json.loads(text) for name, text in texts().items()}
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+# Something for each variable, so that a query is PromQL.
+VARIABLES = {
+    "datasource": "prometheus", "namespace": "models", "release": "house", "version": "v1|v2", "feature": "area",
+    "window": "30d", "le": "0.25", "__rate_interval": "1m", "__range": "3h",
+}  # fmt: skip
+COUNTER = re.compile(r"\w+_(?:total|count|sum|bucket)\b")
+BARE_SERIES = re.compile(r"\b(?:bakehouse[\w:]*|process_\w+|up)(?![\w:{])")
+# A counter that is read as it is: how often a pod's processes started is a number to look at.
+READ_AS_IT_IS = {"bakehouse_processes_started_total"}
+# Series of the process and those without a version: everything but what service/metrics.py and the rules label with it.
+OF_VERSION = re.compile(
+    r"bakehouse_(?:http_requests_total|http_request_duration_seconds|predicted|prediction|feature|feedback|model_score)"
+    r"|bakehouse:(?:feature|prediction|feedback)"
+)
+
+
+@pytest.fixture(params=DASHBOARDS, name="board")
+def _board(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return each dashboard."""
+    return DASHBOARDS[request.param]
+
+
+def exprs(board: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield panels' titles and queries with their variables."""
+    for query in queries(board, {name: f"${name}" for name in VARIABLES}):
+        yield query.panel, query.expr
+
+
+def test_files_are_as_built():
+    """What the chart installs is what the code says; make docs writes it."""
+    assert {file.name: file.read_text() for file in FOLDER.iterdir()} == texts()
+
+
+def test_grafana_reads_all_of_it(board: dict[str, Any]):
+    """The schema takes the file in and gives the same back: no member is misspelt; mypy looks at their types."""
+    assert json.loads(json.dumps(Dashboard.from_json(board), cls=JSONEncoder)) == board
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_addresses_never_change(name: str):
+    """Bookmarks and links from alerts hold, and nobody makes a change that the next release would overwrite."""
+    board = DASHBOARDS[name]
+    assert board["uid"] == f"bakehouse-{name}"
+    assert board["editable"] is False
+    identifiers = [panel["id"] for panel in board["panels"]]
+    assert len(set(identifiers)) == len(identifiers)
+
+
+def test_titles_are_not_shared():
+    """Grafana provisions no folder in which two dashboards have one title; a panel is known by its title."""
+    assert len({board["title"] for board in DASHBOARDS.values()}) == len(DASHBOARDS)
+    for board in DASHBOARDS.values():
+        titles = [panel["title"] for panel in panels(board)]
+        assert len(set(titles)) == len(titles)
+
+
+def test_each_leads_to_the_others(board: dict[str, Any]):
+    """With the release and the time that one looks at."""
+    (link,) = board["links"]
+    assert (link["type"], link["includeVars"], link["keepTime"]) == ("dashboards", True, True)
+    assert set(link["tags"]) <= set(board["tags"])
+
+
+def test_it_refreshes_and_shows_rollouts(board: dict[str, Any]):
+    """A dashboard on a wall stays true, and says when a version came."""
+    assert board["refresh"] in ("30s", "5m")
+    assert [annotation["name"] for annotation in board["annotations"]["list"]] == ["Rollouts"]
+
+
+def test_variables_choose_the_release(board: dict[str, Any]):
+    """The same ones in the same order everywhere, asked for again when the time changes; versions may be several."""
+    listed = board["templating"]["list"]
+    assert [variable["name"] for variable in listed][:4] == ["datasource", "namespace", "release", "version"]
+    assert (listed[0]["type"], listed[0]["query"]) == ("datasource", "prometheus")
+    for variable in listed[1:]:
+        assert variable["refresh"] == 2, "on time range change"
+        assert variable["datasource"] == DATASOURCE
+    assert [variable["name"] for variable in listed if variable["multi"]] == ["version"]
+
+
+def test_every_variable_that_is_used_is_there(board: dict[str, Any]):
+    """And none is there that no panel uses."""
+    known = {variable["name"] for variable in board["templating"]["list"]}
+    used = {found[1] or found[2] for found in VARIABLE.finditer(json.dumps(board))}
+    assert {name for name in used if not name.startswith("__")} == known
+
+
+def test_panels_say_what_they_show(board: dict[str, Any]):
+    """Title, description and unit, and the data source that was chosen."""
+    for panel in panels(board):
+        assert panel["title"]
+        assert panel["description"].endswith(".")
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert panel["datasource"] == DATASOURCE
+        assert panel["targets"]
+        assert "datasource" not in panel["targets"][0], "one for the whole panel"
+
+
+def test_no_panel_hides_another(board: dict[str, Any]):
+    """Each has its own place on the grid, and rows are filled."""
+    taken = [
+        (x, y)
+        for panel in board["panels"]
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(set(taken)) == len(taken)
+    assert max(x for x, _ in taken) == 23
+    assert len(taken) == 24 * (1 + max(y for _, y in taken))
+
+
+def test_curves_have_names(board: dict[str, Any]):
+    """A legend instead of a row of braces, with labels that the query keeps."""
+    for panel in panels(board):
+        for target in panel["targets"]:
+            assert target["legendFormat"] or panel["type"] == "table"
+            for label in re.findall(r"{{(\w+)}}", target["legendFormat"]):
+                assert re.search(rf"by \([^)]*\b{label}\b", target["expr"]), target["expr"]
+
+
+def test_queries_ask_for_the_chosen_release_only(board: dict[str, Any]):
+    """Every selector matches the namespace and the release, and the version where the series have one."""
+    for panel, expr in exprs(board):
+        assert not BARE_SERIES.search(re.sub(r"{[^}]*}", "{}", expr)), f"{panel}: {expr}"
+        for series, matchers in re.findall(r"([\w:]+){([^}]*)}", expr):
+            assert 'namespace=~"$namespace", release=~"$release"' in matchers, f"{panel}: {expr}"
+            # The objectives are those of the release, whatever versions it served.
+            by_version = OF_VERSION.match(series) and board["uid"] != "bakehouse-slo"
+            assert not by_version or 'version=~"$version"' in matchers, f"{panel}: {expr}"
+            assert not {"job", "instance"} & set(re.findall(r"(\w+)=", matchers))
+
+
+def test_counters_are_never_read_raw(board: dict[str, Any]):
+    """Their rate over an interval that fits the scrapes, or their increase over the time that is meant."""
+    for panel, expr in exprs(board):
+        for counter in COUNTER.findall(expr):
+            if counter in READ_AS_IT_IS:
+                continue
+            within = re.findall(rf"(?:rate|increase)\({counter}\{{[^}}]*\}}\[\$(\w+)\]\)", expr)
+            assert len(within) == len(re.findall(rf"{counter}\b", expr)), f"{panel}: {expr}"
+            assert set(within) <= {"__rate_interval", "__range", "window"}
+        for window in re.findall(r"rate\([^[]*\[([^]]*)\]", expr):
+            assert window == "$__rate_interval", f"{panel}: {expr}"
+
+
+def test_prometheus_can_read_every_query(tmp_path: Path):
+    """With values for the variables, as a group of rules that promtool checks."""
+    found = {query for board in DASHBOARDS.values() for query in queries(board, VARIABLES)}
+    rules = [{"record": f"query{number}", "expr": query.expr} for number, query in enumerate(sorted(found))]
+    file = tmp_path / "queries.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    checked = subprocess.run([promtool(), "check", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert f"{len(rules)} rules found" in checked.stdout
+
+
+# In the chart ---------------------------------------------------------------------------------------------------------
+
+
+def installed(**values: Any) -> list[dict[str, Any]]:
+    """Return the ConfigMaps and GrafanaDashboards that the values of metrics.dashboards give."""
+    found = rendered({"metrics": {"dashboards": values}})
+    return [each for each in found if "-dashboard-" in each["metadata"]["name"]]
+
+
+def test_a_release_brings_no_dashboard_unasked():
+    """Where nobody reads ConfigMaps as dashboards, there are none."""
+    assert installed() == []
+
+
+def test_config_maps_hold_the_files_as_they_are():
+    """Helm reads nothing into Grafana's braces; a file has one name in all releases, so the sidecar keeps it once."""
+    found = installed(enabled=True)
+    files = {file: text for each in found for file, text in each["data"].items()}
+    assert files == {f"bakehouse-{name}": text for name, text in texts().items()}
+    assert all("{{" in text for text in files.values())
+    assert sorted(each["metadata"]["name"] for each in found) == [
+        f"house-bakehouse-dashboard-{name}" for name in sorted(DASHBOARDS)
+    ]
+    # https://kubernetes.io/docs/concepts/configuration/configmap/: 1 MiB, and kubectl apply keeps a second copy.
+    assert max(len(text.encode()) for text in files.values()) < 2**18
+
+
+def test_the_sidecar_finds_them():
+    """By a label and a folder that are the user's to say, in a namespace that it reads."""
+    for each in installed(enabled=True):
+        assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert "annotations" not in each["metadata"]
+    for each in installed(enabled=True, labels={"shown": "yes"}, annotations={"folder": "Models"}, namespace="grafana"):
+        assert each["metadata"]["labels"]["shown"] == "yes"
+        assert each["metadata"]["annotations"] == {"folder": "Models"}
+        assert each["metadata"]["namespace"] == "grafana"
+
+
+def test_the_grafana_operator_finds_them():
+    """Each object refers to a file of a ConfigMap that is there, in its own namespace."""
+    selector = {"matchLabels": {"dashboards": "grafana"}}
+    own = {"enabled": True, "instanceSelector": selector, "resyncPeriod": "10m", "folder": "Models: 1"}
+    found = installed(enabled=True, namespace="grafana", grafanaDashboard=own)
+    dashboards = [each for each in found if each["kind"] == "GrafanaDashboard"]
+    assert len(dashboards) == len(DASHBOARDS)
+    for each in dashboards:
+        spec, reference = each["spec"], each["spec"]["configMapRef"]
+        config_map = one(found, "ConfigMap", reference["name"])
+        assert reference["key"] in config_map["data"]
+        assert config_map["metadata"]["namespace"] == each["metadata"]["namespace"] == "grafana"
+        assert (spec["instanceSelector"], spec["resyncPeriod"], spec["folder"]) == (selector, "10m", "Models: 1")
+        assert spec["allowCrossNamespaceImport"] is True
