@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from service.metrics import DURATION_BUCKETS_SECONDS
+from service.series import DURATION_BUCKETS_SECONDS
 from tests.support.helm import CHART, notes, one
 from tests.support.pods import rendered
 from tests.support.rules import VALUES, groups
