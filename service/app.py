@@ -14,7 +14,7 @@ from service.hot import hot_route
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.model import Model
-from service.observe import REQUEST_ID, ROUTE, observed
+from service.observe import ROUTE, observed
 from service.refusal import refusal
 from service.views import Watch, add_model_routes, add_operations_routes, predictor
 
@@ -67,7 +67,7 @@ def _bare_app() -> Flask:
 
 
 def _answer_error(error: Exception) -> Response:
-    status, headers, body = refusal(error, request.environ.get(REQUEST_ID, ""))
+    status, headers, body = refusal(error, request.environ)
     return Response(body, status, headers)
 
 

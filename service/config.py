@@ -1,10 +1,12 @@
 """Every setting: name, default, unit, bounds, help. Read from the environment once, before anything else happens."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from service.logs import LEVELS
 
 PREFIX = "BAKEHOUSE_"
 AUTO = 0
@@ -21,8 +23,16 @@ def _setting(
     unit: str = "",
     at_least: float | None = None,
     at_most: float | None = None,
+    one_of: Collection[str] = (),
 ) -> Any:
-    about = {"name": name, "help": description, "unit": unit, "at_least": at_least, "at_most": at_most}
+    about = {
+        "name": name,
+        "help": description,
+        "unit": unit,
+        "at_least": at_least,
+        "at_most": at_most,
+        "one_of": one_of,
+    }
     return field(default=default, metadata=about)
 
 
@@ -147,6 +157,13 @@ class Settings:
         3600,
     )
 
+    log_level: str = _setting(
+        "BAKEHOUSE_LOG_LEVEL",
+        "info",
+        "The lowest level of lines that are logged; warning leaves out requests that were answered as they should be.",
+        one_of=LEVELS,
+    )
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """Return the settings that these variables describe.
@@ -190,10 +207,17 @@ def _parse(text: str, item: Any) -> Any:
         value = item.type(text)
     except ValueError:
         raise ValueError(f"must be a {'whole number' if item.type is int else 'number'}") from None
+    if (words := item.metadata["one_of"]) and value not in words:
+        raise ValueError(f"must be {_choice(words)}")
     low, high = item.metadata["at_least"], item.metadata["at_most"]
     if low is not None and not low <= value <= high:
         raise ValueError(f"must be {low} to {high}")
     return value
+
+
+def _choice(words: Collection[str]) -> str:
+    *others, last = words or [""]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def settings_table() -> str:
@@ -201,7 +225,7 @@ def settings_table() -> str:
     rows = ["| setting | default | unit | bounds | help |", "|---|---|---|---|---|"]
     for item in fields(Settings):
         about = item.metadata
-        bounds = "" if about["at_least"] is None else f"{about['at_least']} to {about['at_most']}"
+        bounds = _choice(about["one_of"]) if about["at_least"] is None else f"{about['at_least']} to {about['at_most']}"
         default = str(item.default).lower() if item.type is bool else str(item.default)
         shown = f"`{default}`" if default else ""
         rows.append(f"| `{about['name']}` | {shown} | {about['unit']} | {bounds} | {about['help']} |")

@@ -7,6 +7,7 @@ answer closes its connection, everything still served), and stops only after tha
 """
 
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -26,6 +27,7 @@ from service.artifact import Artifact, ArtifactError
 from service.config import Settings, SettingsError
 from service.cpu import request_threads
 from service.lifecycle import Lifecycle
+from service.logs import LOGGING, STANDARD_ERROR, log_message
 from service.metrics import Metrics, forget_gauges, share_series
 from service.model import load_model, quick_body_bytes
 from service.tls import Certificate
@@ -81,6 +83,7 @@ class Server(BaseApplication):
             "worker_tmp_dir": _memory_directory(),
             "control_socket_disable": True,  # it would write into the home directory, which is read-only in a pod
             "proc_name": "bakehouse",
+            "logconfig_dict": LOGGING,
             "when_ready": self.when_ready,
             "pre_fork": self.pre_fork,
             "post_fork": self.post_fork,
@@ -145,7 +148,7 @@ class Server(BaseApplication):
             if model.artifact.digest != self.digest:
                 raise ArtifactError("The artifact was replaced while the server ran: start the server again.")
         except ArtifactError as error:
-            sys.stderr.write(f"{error}\n")
+            log_message("error", str(error))
             sys.exit(Arbiter.WORKER_BOOT_ERROR)  # the master ends with the same code instead of trying again for ever
         artifact = model.artifact
         seconds = time.perf_counter() - started
@@ -153,7 +156,10 @@ class Server(BaseApplication):
         self.quick_body_bytes = quick_body_bytes(model)
         app = create_app(self.settings, model, self.metrics, self.lifecycle)
         self.lifecycle.served = artifact
-        sys.stderr.write(_welcome(artifact, self.settings))
+        if os.isatty(STANDARD_ERROR):
+            os.write(STANDARD_ERROR, _welcome(artifact, self.settings).encode())
+        else:
+            log_message("info", f"{artifact.name} {artifact.version} is ready.")
         return app
 
     def answers_at_once(self, method: str, path: str, n_body_bytes: int) -> bool:

@@ -1,10 +1,10 @@
 """The certificate of the API's port, read again when it is renewed."""
 
 import ssl
-import sys
 from pathlib import Path
 
 from service.config import SettingsError
+from service.logs import log_message
 
 Stamp = tuple[int, ...]
 
@@ -43,9 +43,10 @@ class Certificate:
             self._stamp = stamp
             try:
                 self._context = self._load()
-                sys.stderr.write("The renewed certificate is in use.\n")
+                log_message("info", "The renewed certificate is in use.")
             except (OSError, ValueError) as error:
-                sys.stderr.write(f"The renewed certificate cannot be used ({_reason(error)}): the last one goes on.\n")
+                reason = _reason(error)
+                log_message("error", f"The renewed certificate cannot be used ({reason}): the last one goes on.")
         return self._context
 
     def _load(self) -> ssl.SSLContext:

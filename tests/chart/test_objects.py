@@ -134,6 +134,7 @@ def test_settings_arrive_as_they_are_given():
         "maxBodyBytes": 1024**3,
         "maxRows": 10_000_000,
         "workerTimeoutSeconds": 3600,
+        "logLevel": "error",
     }
     found = rendered({"settings": given})
     for name in (f"Deployment/{NAME}", f"Job/{NAME}-gate"):
@@ -152,6 +153,7 @@ def test_settings_arrive_as_they_are_given():
             max_body_bytes=1024**3,
             max_rows=10_000_000,
             worker_timeout_seconds=3600,
+            log_level="error",
         )
 
 

@@ -22,11 +22,13 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 # What kubectl applies; the rest of k8s/ is for kustomize and for make manifests.
 MANIFESTS = [K8S / name for name in ("namespace.yaml", "bakehouse.yaml", "training/job.yaml")]
 # The settings by the names of their values; the chart fixes the ports.
-BOUNDED = {
+OFFERED = {
     re.sub(r"_(.)", lambda letter: letter[1].upper(), item.name): item
     for item in fields(Settings)
-    if item.metadata["at_least"] is not None and item.name not in ("http_port", "health_port")
+    if (item.metadata["at_least"] is not None or item.metadata["one_of"])
+    and item.name not in ("http_port", "health_port")
 }
+BOUNDED = {name: item for name, item in OFFERED.items() if not item.metadata["one_of"]}
 
 
 def test_the_readme_tells_of_every_value():
@@ -74,7 +76,7 @@ def test_manifests_are_valid_and_restricted(file: Path):
 
 def test_every_setting_of_the_service_is_a_value():
     """But for those that the chart computes."""
-    assert set(SCHEMA["properties"]["settings"]["properties"]) == set(BOUNDED)
+    assert set(SCHEMA["properties"]["settings"]["properties"]) == set(OFFERED)
 
 
 @pytest.mark.parametrize("name", BOUNDED)
@@ -83,3 +85,10 @@ def test_a_setting_has_one_pair_of_bounds(name: str):
     value, item = SCHEMA["properties"]["settings"]["properties"][name], BOUNDED[name]
     assert (value["minimum"], value["maximum"]) == (item.metadata["at_least"], item.metadata["at_most"])
     assert ("number" in value["type"]) == (item.type is float)
+
+
+@pytest.mark.parametrize("name", OFFERED.keys() - BOUNDED.keys())
+def test_a_setting_has_one_choice_of_words(name: str):
+    """The chart offers those that the service takes, and to leave it to the service."""
+    words = SCHEMA["properties"]["settings"]["properties"][name]["enum"]
+    assert words == [*OFFERED[name].metadata["one_of"], None]
