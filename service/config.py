@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from service.logs import LEVELS
 
 PREFIX = "BAKEHOUSE_"
 AUTO = 0
+TRACING_PACKAGE = "opentelemetry.exporter.otlp.proto.http"  # needs the others of the extra
 
 
 class SettingsError(Exception):
@@ -164,6 +166,13 @@ class Settings:
         one_of=LEVELS,
     )
 
+    tracing: bool = _setting(
+        "BAKEHOUSE_TRACING",
+        False,
+        "Whether traces of requests are sent, to where OpenTelemetry's variables say; needs the extra tracing.",
+        "true or false",
+    )
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """Return the settings that these variables describe.
@@ -185,9 +194,21 @@ class Settings:
             problems.append("BAKEHOUSE_HEALTH_PORT must differ from BAKEHOUSE_HTTP_PORT")
         if bool(settings.tls_certificate) != bool(settings.tls_key):
             problems.append("BAKEHOUSE_TLS_CERTIFICATE and BAKEHOUSE_TLS_KEY must be set together")
+        if settings.tracing and not _is_installed(TRACING_PACKAGE):
+            problems.append(
+                "BAKEHOUSE_TRACING is true but its packages are missing: install the extra tracing, or build the image "
+                "with REQUIREMENTS=serving-tracing"
+            )
         if problems:
             raise SettingsError("The settings are wrong: " + "; ".join(problems) + ". See python -m service --help.")
         return settings
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # not even what it is in
+        return False
 
 
 def _unknown_names(environ: Mapping[str, str]) -> list[str]:

@@ -1,11 +1,10 @@
 """The health port: a thread and a listener of its own, so that busy serving threads do not keep probes waiting."""
 
-import io
 import socket
 import threading
 from http import HTTPStatus
 from socketserver import ThreadingMixIn
-from typing import Any, TextIO
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import WSGIApplication
 
@@ -61,10 +60,6 @@ class _Handler(WSGIRequestHandler):
         detail = f"{status.phrase}: this is no HTTP request that can be served."
         self.wfile.write(raw_problem(status, detail, new_request_id()))
         self.close_connection = True
-
-    def get_stderr(self) -> TextIO:
-        """Have the library's server say nothing of a client that went away before its answer was sent."""
-        return io.StringIO()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: probes come every few seconds."""

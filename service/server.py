@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
@@ -34,6 +34,9 @@ from service.tls import Certificate
 from service.views import PREDICT
 from service.worker import Worker
 
+if TYPE_CHECKING:
+    from service.tracing import Tracing
+
 MEMORY_DIRECTORY = Path("/dev/shm")  # noqa: S108 - heartbeats on a disk can block; this one is memory
 
 
@@ -49,6 +52,7 @@ class Server(BaseApplication):
     """
 
     quick_body_bytes = 0  # until it is known how long the model takes
+    tracing: "Tracing | None" = None
 
     def __init__(self, settings: Settings, digest: str) -> None:
         self.settings = settings
@@ -88,6 +92,7 @@ class Server(BaseApplication):
             "pre_fork": self.pre_fork,
             "post_fork": self.post_fork,
             "pre_request": self.pre_request,
+            "worker_exit": self.worker_exit,
             "child_exit": self.child_exit,
             "on_exit": self.on_exit,
         }
@@ -154,13 +159,22 @@ class Server(BaseApplication):
         seconds = time.perf_counter() - started
         self.metrics.model_loaded(artifact.name, artifact.version, artifact.digest, artifact.engine["name"], seconds)
         self.quick_body_bytes = quick_body_bytes(model)
-        app = create_app(self.settings, model, self.metrics, self.lifecycle)
+        if self.settings.tracing:
+            from service.tracing import Tracing  # which imports a lot, and starts a thread: after the fork
+
+            self.tracing = Tracing(artifact)
+        app = create_app(self.settings, model, self.metrics, self.lifecycle, tracing=self.tracing)
         self.lifecycle.served = artifact
         if os.isatty(STANDARD_ERROR):
             os.write(STANDARD_ERROR, _welcome(artifact, self.settings).encode())
         else:
             log_message("info", f"{artifact.name} {artifact.version} is ready.")
         return app
+
+    def worker_exit(self, _arbiter: Arbiter, _worker: Worker) -> None:
+        """Send the last traces."""
+        if self.tracing:
+            self.tracing.stop()
 
     def answers_at_once(self, method: str, path: str, n_body_bytes: int) -> bool:
         """Return whether a request is so quick that handing it to another thread would take longer."""
