@@ -106,7 +106,7 @@ class Tracing:
 
     def stop(self) -> None:
         """Send what was not sent yet, as far as the collector takes it in a few seconds."""
-        stopping = threading.Thread(target=self._provider.shutdown, daemon=True)
+        stopping = threading.Thread(target=self._provider.shutdown, name="flush", daemon=True)
         stopping.start()
         stopping.join(FLUSH_SECONDS)
 

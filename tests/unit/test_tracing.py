@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -166,6 +168,22 @@ def test_the_time_in_the_queue_is_part_of_the_span(asked: Traces) -> None:
     """A request that waits for a thread has begun."""
     span = next(span for span in asked(environ={QUEUE_SECONDS: 7.5}) if span.name == "POST /predict")
     assert span.end_time_unix_nano - span.start_time_unix_nano > 7_500_000_000
+
+
+def test_a_stop_does_not_wait_for_a_collector_that_does_not_answer(
+    model_of: Callable[[str], Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on although the spans are not sent: the pod's time is for requests."""
+    monkeypatch.setattr("service.tracing.FLUSH_SECONDS", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections are made, and nobody reads
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
+        tracing = Tracing(model_of("house_prices").artifact)
+        app = create_app(Settings(), model_of("house_prices"), Metrics(1), Lifecycle(), tracing=tracing)
+        assert app.test_client().post("/predict", data=GOOD, headers=JSON).status_code == 200
+        tracing.stop()
+        (flush,) = [thread for thread in threading.enumerate() if thread.name == "flush"]
+        flush.join()
 
 
 def test_without_tracing_nothing_is_around_the_application(model_of: Callable[[str], Model]) -> None:
