@@ -3,7 +3,7 @@
 ARG PYTHON_IMAGE=python:3.13-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
-# serving leaves pandas out, for models whose contract does not say frame.
+# serving leaves pandas out, for models whose contract does not say frame; serving-tracing adds what sends traces.
 ARG REQUIREMENTS=serving-frames
 COPY requirements/${REQUIREMENTS}.txt /tmp/requirements.txt
 # Compiled here, as nothing can be written where it runs; without the libraries' own tests, a fifth of their files.

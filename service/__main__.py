@@ -10,6 +10,7 @@ from service.artifact import ArtifactError, verify
 from service.client import ClientError, base_url, healthcheck
 from service.config import Settings, SettingsError, settings_table
 from service.cpu import compute_threads
+from service.logs import begin as begin_log
 from service.memory import keep_memory
 from service.prestop import DrainError, drain
 
@@ -148,7 +149,9 @@ def _serve(settings: Settings, _options: argparse.Namespace) -> int:
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # somebody else's; ours is set where processes share series
     from service.server import Server  # imports NumPy, which must find the thread budget
 
-    Server(settings, artifact).run()
+    server = Server(settings, artifact)
+    begin_log(settings.log_level)  # until here, what goes wrong is one sentence for people
+    server.run()
     return 0
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 from wsgiref.types import WSGIEnvironment
 
@@ -15,7 +16,7 @@ from service.hot import hot_route
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.model import Model
-from service.observe import REQUEST_ID, ROUTE, observed
+from service.observe import ROUTE, observed
 from service.refusal import refusal
 from service.views import (
     Watch,
@@ -24,7 +25,11 @@ from service.views import (
     add_model_routes,
     add_operations_routes,
     predictor,
+    unmeasured,
 )
+
+if TYPE_CHECKING:
+    from service.tracing import Tracing
 
 HOST = re.compile(
     r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
@@ -34,7 +39,12 @@ QUERY_CHARACTERS = PATH_CHARACTERS + "?%"  # not decoded by WSGI, so that a % st
 
 
 def create_app(
-    settings: Settings, model: Model, metrics: Metrics, lifecycle: Lifecycle, watches: Sequence[Watch] = ()
+    settings: Settings,
+    model: Model,
+    metrics: Metrics,
+    lifecycle: Lifecycle,
+    watches: Sequence[Watch] = (),
+    tracing: "Tracing | None" = None,
 ) -> Flask:
     """Return the API of one model: /predict, /feedback, /openapi.json, and all that the health port answers.
 
@@ -44,11 +54,13 @@ def create_app(
         metrics: Where requests are counted.
         lifecycle: Whether it is ready.
         watches: What looks at every prediction.
+        tracing: What makes traces of requests, if they are wanted.
     """
     app = _bare_app()
     missing = why_no_feedback(settings, model.artifact)
     feedback = None if missing else Feedback(model, settings, metrics)
-    predict = predictor(settings, model, metrics, [*watches, *([feedback.memory.remember] if feedback else [])])
+    watches = [*watches, *([feedback.memory.remember] if feedback else [])]
+    predict = predictor(settings, model, metrics, watches, tracing.step if tracing else unmeasured)
     add_operations_routes(app, metrics, lifecycle)
     add_model_routes(app, predict, model, settings.max_rows, bool(feedback))
     if has_truth(model.artifact):
@@ -61,7 +73,8 @@ def create_app(
     def has_route(path: str) -> bool:
         return any(rule.rule == path for rule in app.url_map.iter_rules())
 
-    app.wsgi_app = observed(hot, has_route, model.artifact.version, metrics)  # type: ignore[assignment, method-assign]
+    application = observed(hot, has_route, model.artifact.version, metrics)
+    app.wsgi_app = tracing.traced(application) if tracing else application  # type: ignore[assignment, method-assign]
     return app
 
 
@@ -80,7 +93,7 @@ def _bare_app() -> Flask:
 
 
 def _answer_error(error: Exception) -> Response:
-    status, headers, body = refusal(error, request.environ.get(REQUEST_ID, ""))
+    status, headers, body = refusal(error, request.environ)
     return Response(body, status, headers)
 
 

@@ -1,13 +1,17 @@
 """Every setting: name, default, unit, bounds, help. Read from the environment once, before anything else happens."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from service.logs import LEVELS
+
 PREFIX = "BAKEHOUSE_"
 AUTO = 0
+TRACING_PACKAGE = "opentelemetry.exporter.otlp.proto.http"  # needs the others of the extra
 
 
 class SettingsError(Exception):
@@ -21,8 +25,16 @@ def _setting(
     unit: str = "",
     at_least: float | None = None,
     at_most: float | None = None,
+    one_of: Collection[str] = (),
 ) -> Any:
-    about = {"name": name, "help": description, "unit": unit, "at_least": at_least, "at_most": at_most}
+    about = {
+        "name": name,
+        "help": description,
+        "unit": unit,
+        "at_least": at_least,
+        "at_most": at_most,
+        "one_of": one_of,
+    }
     return field(default=default, metadata=about)
 
 
@@ -195,6 +207,20 @@ class Settings:
         3600,
     )
 
+    log_level: str = _setting(
+        "BAKEHOUSE_LOG_LEVEL",
+        "info",
+        "The lowest level of lines that are logged; warning leaves out requests that were answered as they should be.",
+        one_of=LEVELS,
+    )
+
+    tracing: bool = _setting(
+        "BAKEHOUSE_TRACING",
+        False,
+        "Whether traces of requests are sent, to where OpenTelemetry's variables say; needs the extra tracing.",
+        "true or false",
+    )
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """Return the settings that these variables describe.
@@ -216,9 +242,21 @@ class Settings:
             problems.append("BAKEHOUSE_HEALTH_PORT must differ from BAKEHOUSE_HTTP_PORT")
         if bool(settings.tls_certificate) != bool(settings.tls_key):
             problems.append("BAKEHOUSE_TLS_CERTIFICATE and BAKEHOUSE_TLS_KEY must be set together")
+        if settings.tracing and not _is_installed(TRACING_PACKAGE):
+            problems.append(
+                "BAKEHOUSE_TRACING is true but its packages are missing: install the extra tracing, or build the image "
+                "with REQUIREMENTS=serving-tracing"
+            )
         if problems:
             raise SettingsError("The settings are wrong: " + "; ".join(problems) + ". See python -m service --help.")
         return settings
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # not even what it is in
+        return False
 
 
 def _unknown_names(environ: Mapping[str, str]) -> list[str]:
@@ -238,10 +276,17 @@ def _parse(text: str, item: Any) -> Any:
         value = item.type(text)
     except ValueError:
         raise ValueError(f"must be a {'whole number' if item.type is int else 'number'}") from None
+    if (words := item.metadata["one_of"]) and value not in words:
+        raise ValueError(f"must be {_choice(words)}")
     low, high = item.metadata["at_least"], item.metadata["at_most"]
     if low is not None and not low <= value <= high:
         raise ValueError(f"must be {low} to {high}")
     return value
+
+
+def _choice(words: Collection[str]) -> str:
+    *others, last = words or [""]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def settings_table() -> str:
@@ -249,7 +294,7 @@ def settings_table() -> str:
     rows = ["| setting | default | unit | bounds | help |", "|---|---|---|---|---|"]
     for item in fields(Settings):
         about = item.metadata
-        bounds = "" if about["at_least"] is None else f"{about['at_least']} to {about['at_most']}"
+        bounds = _choice(about["one_of"]) if about["at_least"] is None else f"{about['at_least']} to {about['at_most']}"
         default = str(item.default).lower() if item.type is bool else str(item.default)
         shown = f"`{default}`" if default else ""
         rows.append(f"| `{about['name']}` | {shown} | {about['unit']} | {bounds} | {about['help']} |")

@@ -14,7 +14,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from flask import Flask, got_request_exception, request_finished, request_started, request_tearing_down
 from werkzeug.http import HTTP_STATUS_CODES
 
-from service.observe import REQUEST_ID, ROUTE
+from service.observe import ROUTE
 from service.refusal import refusal
 from service.views import PREDICT, Predict
 
@@ -46,7 +46,7 @@ def hot_route(app: Flask, predict: Predict, leave_to_flask: Callable[[WSGIEnviro
             body, content_type = predict(environ)
             status, headers = HTTPStatus.OK, {"Content-Type": content_type}
         except Exception as error:  # noqa: BLE001 - as Flask does
-            status, headers, body = refusal(error, environ[REQUEST_ID])
+            status, headers, body = refusal(error, environ)
         start_response(
             f"{status.value} {HTTP_STATUS_CODES[status].upper()}",
             [*headers.items(), ("Content-Length", str(len(body)))],

@@ -4,7 +4,6 @@ import json
 import math
 import sys
 import time
-import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from service.batch import Batcher, CountBatch
 from service.contract import Contract
 from service.engine import SCIKIT_LEARN, Engine, load_engine
 from service.errors import Fault, ProblemError, contract_error
+from service.logs import log_message, where_raised
 from service.schema import Columns, encode_answer, parse_carefully, parse_request
 
 # Golden answers may differ by rounding between processors: a sum of float64 in another order moves the last digits.
@@ -91,10 +91,8 @@ class Model:
 
 
 def _log_refusal(error: Exception) -> None:
-    """Write where the estimator failed to standard error; not its message, which may hold the caller's values."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
-    sys.stderr.write(f"The estimator refused an instance: {type(error).__name__} at {where}\n")
+    """Write where the estimator failed; not its message, which may hold the caller's values."""
+    log_message("warning", "The estimator refused an instance.", type(error).__name__, where_raised(error))
 
 
 def load_model(directory: Path) -> Model:

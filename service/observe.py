@@ -6,15 +6,20 @@ from http import HTTPStatus
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from service.logs import TRACEPARENT, log_request, request_id
+from service.logs import is_logged, log_request, request_id, trace_id
 from service.metrics import Metrics
-from service.series import UNMATCHED
+from service.series import METHODS, UNMATCHED
 
 # What the application and this module tell each other, in the environ of a request.
 REQUEST_ID = "bakehouse.request_id"  # how the request is found again; set before the application is asked
 ROUTE = "bakehouse.route"  # the pattern of the route that answers, as far as one does
 ROWS = "bakehouse.rows"  # how many rows were predicted
+CODE = "bakehouse.code"  # what was wrong, in the word of the problem that answers
+TRACE_ID = "bakehouse.trace_id"  # the trace that the request is part of, where it is known
+SPAN_ID = "bakehouse.span_id"  # the request's own part of it, where traces are made
 QUEUE_SECONDS = "bakehouse.queue_seconds"  # how long the request waited for a thread, if it did; set by the worker
+OTHER = "other"  # the method of requests whose method is the callers' own
+OPTIONAL = (("trace_id", TRACE_ID), ("span_id", SPAN_ID), ("code", CODE))  # members of a log line that not all have
 
 
 def observed(
@@ -31,7 +36,10 @@ def observed(
 
     def observe(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         started = time.perf_counter()
-        identifier = environ[REQUEST_ID] = request_id(environ)
+        trace = environ.get(TRACE_ID) or trace_id(environ)
+        if trace:
+            environ[TRACE_ID] = trace
+        identifier = environ[REQUEST_ID] = request_id(environ, trace)
         status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
 
         def start(line: str, headers: list[tuple[str, str]], *error: Any) -> Any:
@@ -48,23 +56,21 @@ def observed(
             path = environ["PATH_INFO"]
             route = environ.get(ROUTE) or (path if has_route(path) else UNMATCHED)
             method = environ["REQUEST_METHOD"]
-            metrics.count_request(route, method, status, seconds, _exemplar(environ))
-            log_request(
-                request_id=identifier,
-                route=route,
-                method=method if route != UNMATCHED else "",
-                status=status,
-                duration_seconds=round(seconds, 6),
-                queue_seconds=round(queue_seconds, 6),
-                rows=environ.get(ROWS, 0),
-                model_version=model_version,
-            )
+            exemplar = {"trace_id": trace} if trace else None  # so that a slow one is found from the histogram
+            metrics.count_request(route, method, status, seconds, exemplar)
+            if is_logged(status):
+                line = {
+                    "request_id": identifier,
+                    "route": route,
+                    "method": method if method in METHODS else OTHER,
+                    "duration_seconds": round(seconds, 6),
+                    "queue_seconds": round(queue_seconds, 6),
+                    "rows": environ.get(ROWS, 0),
+                    "model_version": model_version,
+                }
+                for member, key in OPTIONAL:
+                    if key in environ:
+                        line[member] = environ[key]
+                log_request(status, line)
 
     return observe
-
-
-def _exemplar(environ: WSGIEnvironment) -> dict[str, str] | None:
-    """Return the trace that the request belongs to, so that a slow one is found from the histogram."""
-    trace = environ.get("HTTP_TRACEPARENT")
-    match = TRACEPARENT.fullmatch(trace) if trace else None
-    return {"trace_id": match[1]} if match else None

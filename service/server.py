@@ -8,6 +8,7 @@ answer closes its connection, everything still served), and stops only after tha
 
 import json
 import mmap
+import os
 import shlex
 import shutil
 import signal
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
@@ -28,12 +29,16 @@ from service.config import Settings, SettingsError
 from service.cpu import request_threads
 from service.drift import REFERENCE, Drift
 from service.lifecycle import Lifecycle
+from service.logs import LOGGING, STANDARD_ERROR, log_message
 from service.metrics import Metrics, Reading, forget_gauges, share_series
 from service.model import load_model, quick_body_bytes
 from service.prediction_log import PredictionLog, check_prediction_log
 from service.tls import Certificate
 from service.views import PREDICT, Watch
 from service.worker import Worker
+
+if TYPE_CHECKING:
+    from service.tracing import Tracing
 
 COUNT_BYTES = 8
 MEMORY_DIRECTORY = Path("/dev/shm")  # noqa: S108 - heartbeats on a disk can block; this one is memory
@@ -53,6 +58,7 @@ class Server(BaseApplication):
 
     quick_body_bytes = 0  # until it is known how long the model takes
     prediction_log: PredictionLog | None = None
+    tracing: "Tracing | None" = None
 
     def __init__(self, settings: Settings, artifact: Artifact) -> None:
         check_prediction_log(settings, artifact.contract)
@@ -89,6 +95,7 @@ class Server(BaseApplication):
             "worker_tmp_dir": _memory_directory(),
             "control_socket_disable": True,  # it would write into the home directory, which is read-only in a pod
             "proc_name": "bakehouse",
+            "logconfig_dict": LOGGING,
             "when_ready": self.when_ready,
             "pre_fork": self.pre_fork,
             "post_fork": self.post_fork,
@@ -168,16 +175,23 @@ class Server(BaseApplication):
             if model.artifact.digest != self.digest:
                 raise ArtifactError("The artifact was replaced while the server ran: start the server again.")
         except ArtifactError as error:
-            sys.stderr.write(f"{error}\n")
+            log_message("error", str(error))
             sys.exit(Arbiter.WORKER_BOOT_ERROR)  # the master ends with the same code instead of trying again for ever
         artifact = model.artifact
         self.metrics.model_loaded(artifact, time.perf_counter() - started)
         if artifact.manifest["batching"]:
             model.count_batches(self.metrics.batch_counter())
         self.quick_body_bytes = quick_body_bytes(model)
-        app = create_app(self.settings, model, self.metrics, self.lifecycle, self._watches(artifact))
+        if self.settings.tracing:
+            from service.tracing import Tracing  # which imports a lot, and starts a thread: after the fork
+
+            self.tracing = Tracing(artifact)
+        app = create_app(self.settings, model, self.metrics, self.lifecycle, self._watches(artifact), self.tracing)
         self.lifecycle.served = artifact
-        sys.stderr.write(_welcome(artifact, self.settings))
+        if os.isatty(STANDARD_ERROR):
+            os.write(STANDARD_ERROR, _welcome(artifact, self.settings).encode())
+        else:
+            log_message("info", f"{artifact.name} {artifact.version} is ready.")
         return app
 
     def _watches(self, artifact: Artifact) -> list[Watch]:
@@ -196,9 +210,11 @@ class Server(BaseApplication):
         return watches
 
     def worker_exit(self, _arbiter: Arbiter, _worker: Worker) -> None:
-        """Write what is still to be logged."""
+        """Write what is still to be logged, and send the last traces."""
         if self.prediction_log:
             self.prediction_log.close()
+        if self.tracing:
+            self.tracing.stop()
 
     def answers_at_once(self, method: str, path: str, n_body_bytes: int) -> bool:
         """Return whether a request is so quick that handing it to another thread would take longer."""

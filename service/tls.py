@@ -1,12 +1,12 @@
 """The certificate of the API's port, read again when it is renewed."""
 
 import ssl
-import sys
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
 from service.config import SettingsError
+from service.logs import log_message
 
 Stamp = tuple[int, ...]
 NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, to which Python gives no name
@@ -55,11 +55,10 @@ class Certificate:
                 self._stamp = stamp
                 try:
                     self._context, self._expiry = self._load()
-                    sys.stderr.write("The renewed certificate is in use.\n")
+                    log_message("info", "The renewed certificate is in use.")
                 except (OSError, ValueError) as error:
-                    sys.stderr.write(
-                        f"The renewed certificate cannot be used ({_reason(error)}): the last one goes on.\n"
-                    )
+                    reason = _reason(error)
+                    log_message("error", f"The renewed certificate cannot be used ({reason}): the last one goes on.")
             return self._context, self._expiry
 
     def _load(self) -> tuple[ssl.SSLContext, float | None]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ParamSpec, Protocol, TypeVar
 from urllib.parse import parse_qs
 from wsgiref.types import WSGIEnvironment
 
@@ -31,24 +31,53 @@ MAX_CHECK_BYTES = 200  # four times what is sent
 Predict = Callable[[WSGIEnvironment], tuple[bytes, str]]
 # What looks at every prediction, after it was made: the request's id, the cells, the outputs by name. Never waits.
 Watch = Callable[[str, Columns, dict[str, NDArray[Any]]], None]
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
-def predictor(settings: Settings, model: Model, metrics: Metrics, watches: Sequence[Watch] = ()) -> Predict:
+class Step(Protocol):
+    """Returns a function that does the same as another, under a name, for who wants to know how long it takes."""
+
+    def __call__(self, name: str, function: Callable[Arguments, Result], /) -> Callable[Arguments, Result]:
+        """Return the function."""
+
+
+def unmeasured(_name: str, function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Return the function as it is."""
+    return function
+
+
+def predictor(
+    settings: Settings,
+    model: Model,
+    metrics: Metrics,
+    watches: Sequence[Watch] = (),
+    step: Step = unmeasured,
+) -> Predict:
     """Return what answers a prediction request, whichever way it came here.
 
     It raises a ProblemError for what cannot be answered.
+
+    Args:
+        settings: How to serve.
+        model: What answers.
+        metrics: Where rows and refusals are counted.
+        watches: What looks at every prediction.
+        step: What is put around the parts of the work.
     """
     contract = model.contract
+    decode_json, decode_array = step("decode", parse_request), step("decode", npy.parse_array)
+    answer_for, encode = step("predict", model.predict), step("encode", _encoded)
 
     def predict(environ: WSGIEnvironment) -> tuple[bytes, str]:
         try:
             body, media_type = read_body(environ, settings.max_body_bytes)
             if media_type == JSON:
-                wanted = parse_request(body, contract, settings.max_rows)
+                wanted = decode_json(body, contract, settings.max_rows)
             else:
-                wanted = npy.parse_array(body, _outputs_of_query(environ), contract, settings.max_rows)
-            answers = model.predict(wanted.columns, wanted.outputs)
-            answer = _encoded(model, answers, environ.get("HTTP_ACCEPT", ""))
+                wanted = decode_array(body, _outputs_of_query(environ), contract, settings.max_rows)
+            answers = answer_for(wanted.columns, wanted.outputs)
+            answer = encode(model, answers, environ.get("HTTP_ACCEPT", ""))
         except ProblemError as error:
             metrics.count_error(error.metric_code)
             raise

@@ -27,8 +27,8 @@ from service import series
 from service.connection import READ_BYTES, Connection
 from service.errors import raw_problem
 from service.heads import Heads
-from service.logs import log_request, new_request_id
-from service.observe import QUEUE_SECONDS
+from service.logs import log_bug, log_request, new_request_id
+from service.observe import OTHER, QUEUE_SECONDS
 from service.series import UNMATCHED
 
 STATUS_OF_ERROR = {
@@ -38,13 +38,6 @@ STATUS_OF_ERROR = {
     errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
 }
 # Under which reason a refusal is counted; its key is what the log says.
-REASON_OF_ERROR = {
-    "QueueFull": "queue_full",
-    "TooManyConnections": "too_many_connections",
-    "TooManyBytes": "too_many_bytes",
-    "SlowHead": "slow_head",
-    "SlowBody": "slow_body",
-}
 TICK_SECONDS = 0.5  # how often the heartbeat is sent and deadlines are looked at
 EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 NO_MORE_INPUT = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -197,11 +190,13 @@ class Worker(ThreadWorker):
         self._set_accepting(self.alive)
         for connection in self.heads.expired(self._now):
             if connection.n_received:
-                self._refuse(connection, HTTPStatus.REQUEST_TIMEOUT, "Send the head of the request faster.", "SlowHead")
+                self._refuse(
+                    connection, HTTPStatus.REQUEST_TIMEOUT, "Send the head of the request faster.", "slow_head"
+                )
             else:
                 self._drop(connection)
         for connection in self.bodies.expired(self._now):
-            self._refuse(connection, HTTPStatus.REQUEST_TIMEOUT, "Send the body of the request faster.", "SlowBody")
+            self._refuse(connection, HTTPStatus.REQUEST_TIMEOUT, "Send the body of the request faster.", "slow_body")
         for waiting in (self.answers, self.idle, self.lingering):
             for connection in waiting.expired(self._now):
                 self._drop(connection)
@@ -246,11 +241,11 @@ class Worker(ThreadWorker):
                 self._epoll.register(connection.fd, EVENTS)
                 self._go_on(connection)
             elif connection.handshaking:
-                self._metrics.count_refused(REASON_OF_ERROR["TooManyConnections"])
+                self._metrics.count_refused("too_many_connections")
                 self._drop(connection)
             else:
                 self._epoll.register(connection.fd, EVENTS)
-                self._shed(connection, "TooManyConnections", close=True)
+                self._shed(connection, "too_many_connections", close=True)
 
     def _close_oldest(self, *kinds: Waiting) -> bool:
         """Close the connection that has waited for the longest time, and return whether there was one."""
@@ -283,7 +278,7 @@ class Worker(ThreadWorker):
             connection.closing = True
             self._settle(connection)
         except Exception as error:  # noqa: BLE001 - nothing that one client sends must end the process
-            self.log.error("The worker failed on a connection with %s", type(error).__name__)
+            log_bug(error, "The service failed on a connection.")
             self._drop(connection)
 
     def _read(self, connection: Connection) -> None:
@@ -330,7 +325,7 @@ class Worker(ThreadWorker):
             return
         self.options.pre_request(self, request)  # closes while draining
         close = request.should_close() or not self.alive or not self.options.keepalive or request.method == "HEAD"
-        self._shed(connection, "QueueFull", close)
+        self._shed(connection, "queue_full", close)
 
     def _settle(self, connection: Connection) -> None:
         """Send what is unsent; then close the connection, or wait for the next request."""
@@ -394,7 +389,7 @@ class Worker(ThreadWorker):
             if slow.waiting is self.answers:
                 self._drop(slow)
             else:
-                self._shed(slow, "TooManyBytes", close=True)
+                self._shed(slow, "too_many_bytes", close=True)
 
     def _slowest(self) -> Connection | None:
         """Return the one that has waited longest for its client, of those for which something is kept in memory."""
@@ -468,7 +463,7 @@ class Worker(ThreadWorker):
             if not connection.broken and not connection.answer_begun:
                 self.handle_error(request, connection, connection.client, error)
             elif not connection.broken:
-                self.log.error("The worker failed in the middle of an answer with %s", type(error).__name__)
+                log_bug(error, "The service failed in the middle of an answer.")
 
     def _respond(self, connection: Connection, request: Any, queue_seconds: float) -> bool:
         """Run the application as ThreadWorker.handle_request does, and return whether the connection ends."""
@@ -506,37 +501,63 @@ class Worker(ThreadWorker):
             self._metrics.count_refused("malformed")
             status = STATUS_OF_ERROR.get(type(exc), HTTPStatus.BAD_REQUEST)
             detail = f"{status.phrase}: this is no HTTP request that can be served ({type(exc).__name__})."
+            client.unsent = self._problem(status, detail, "malformed", error=type(exc).__name__)
         else:
             status = HTTPStatus.INTERNAL_SERVER_ERROR
+            identifier = new_request_id()
+            log_bug(exc, "The service failed on a request outside of the application.", identifier)
             detail = "The service failed on this request; its log says where."
-            self.log.error("The worker failed on a request with %s", type(exc).__name__)
-        client.unsent = self._problem(status, detail, type(exc).__name__)
+            client.unsent = self._problem(status, detail, status.name.lower(), identifier=identifier)
 
-    def _refuse(self, connection: Connection, status: HTTPStatus, detail: str, error: str) -> None:
-        self._metrics.count_refused(REASON_OF_ERROR[error])
-        connection.unsent = self._problem(status, f"{status.phrase}: {detail}", error)
+    def _refuse(self, connection: Connection, status: HTTPStatus, detail: str, code: str) -> None:
+        self._metrics.count_refused(code)
+        connection.unsent = self._problem(status, f"{status.phrase}: {detail}", code)
         connection.closing = True
         self._settle(connection)
 
-    def _shed(self, connection: Connection, error: str, close: bool) -> None:
+    def _shed(self, connection: Connection, code: str, close: bool) -> None:
         """Answer that the server is busy."""
-        self._metrics.count_refused(REASON_OF_ERROR[error])
+        self._metrics.count_refused(code)
         detail = "Service Unavailable: the server is busy, send the request again later."
         retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        connection.unsent = self._problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, error, close, retry)
+        connection.unsent = self._problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, code, close, retry)
         connection.closing = close
         self._settle(connection)
 
     def _problem(
-        self, status: HTTPStatus, detail: str, error: str, close: bool = True, headers: dict[str, str] | None = None
+        self,
+        status: HTTPStatus,
+        detail: str,
+        code: str,
+        close: bool = True,
+        headers: dict[str, str] | None = None,
+        error: str = "",
+        identifier: str = "",
     ) -> bytes:
-        """Return the answer to a request that never reached the application, counted and logged."""
-        identifier = new_request_id()
-        self._metrics.count_request(UNMATCHED, "other", status, 0.0)
-        log_request(
-            request_id=identifier, route=UNMATCHED, method="", status=int(status), duration_seconds=0.0, rows=0,
-            error=error,
-        )  # fmt: skip
+        """Return the answer to a request that never reached the application, counted and logged.
+
+        Args:
+            status: The status.
+            detail: What to do about it.
+            code: Why it was refused, in one of a few words.
+            close: Whether the answer ends its connection.
+            headers: More headers.
+            error: The class of the parser's exception, where there was one.
+            identifier: The request's, if it has one.
+        """
+        identifier = identifier or new_request_id()
+        self._metrics.count_request(UNMATCHED, OTHER, status, 0.0)
+        line = {
+            "request_id": identifier,
+            "route": UNMATCHED,
+            "method": OTHER,
+            "duration_seconds": 0.0,
+            "queue_seconds": 0.0,
+            "rows": 0,
+            "model_version": self.app.lifecycle.served.version,
+            "code": code,
+        }
+        log_request(status, line | ({"error": error} if error else {}))
         return raw_problem(status, detail, identifier, close, headers)
 
 

@@ -14,6 +14,7 @@ from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.model import Model, load_model
 from tests.support.holding import bake_held
+from tests.support.log import check_lines
 from tests.support.server import RunningServer
 from training.__main__ import main as training
 
@@ -83,7 +84,7 @@ def client_of(model_of: Callable[[str], Model]) -> Callable[..., FlaskClient]:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., RunningServer]]:
-    """Return a function that starts a real server on free ports; all are stopped after the test."""
+    """Return a function that starts a real server on free ports; after the test it is stopped, and its log checked."""
     running: list[RunningServer] = []
 
     def start(artifact: Path, **variables: str) -> RunningServer:
@@ -94,3 +95,6 @@ def serve() -> Iterator[Callable[..., RunningServer]]:
     yield start
     for server in running:
         server.kill()
+    for server in running:
+        check_lines(server.output)
+        check_lines(server.errors)

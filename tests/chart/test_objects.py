@@ -141,6 +141,7 @@ def test_settings_arrive_as_they_are_given():
         "workerTimeoutSeconds": 3600,
         "driftFeatures": 1000,
         "driftRows": 1000,
+        "logLevel": "error",
     }
     found = rendered({"settings": given})
     for name in (f"Deployment/{NAME}", f"Job/{NAME}-gate"):
@@ -166,7 +167,20 @@ def test_settings_arrive_as_they_are_given():
             worker_timeout_seconds=3600,
             drift_features=1000,
             drift_rows=1000,
+            log_level="error",
         )
+
+
+def test_tracing_arrives_at_the_server_and_is_checked_before():
+    """Where to and as whom is the server's; that the image has the packages is found out by the check."""
+    tracing = {"enabled": True, "endpoint": "http://collector.monitoring:4318"}
+    found = rendered({"tracing": tracing, "networkPolicy": {"egress": [{"ports": [{"port": 4318}]}]}})
+    server, gate = variables(found), variables(found, f"Job/{NAME}-gate")
+    assert Settings.from_env(server).tracing
+    assert Settings.from_env(gate).tracing
+    sent = {"OTEL_EXPORTER_OTLP_ENDPOINT": tracing["endpoint"], "OTEL_SERVICE_NAME": "house"}
+    assert {name: value for name, value in server.items() if name.startswith("OTEL_")} == sent
+    assert not [name for name in gate if name.startswith("OTEL_")]
 
 
 def test_values_left_empty_are_the_services_own():

@@ -53,6 +53,12 @@ COMBINATIONS = [
     ({"extraEnv": [{"name": "BAKEHOUSE_HOST", "value": "::"}]}, "use networkPolicy instead"),
     ({"extraEnv": [{"name": "BAKEHOUSE_TLS_KEY", "value": "a"}]}, "use backendTLS instead"),
     ({"extraEnv": [{"name": "BAKEHOUSE_TLS_CERTIFICATE", "value": "a"}]}, "use backendTLS instead"),
+    ({"extraEnv": [{"name": "BAKEHOUSE_TRACING", "value": "true"}]}, "use tracing instead"),
+    ({"tracing": {"enabled": True}, "networkPolicy": {"enabled": False}}, "set tracing.endpoint to the address"),
+    (
+        {"tracing": {"enabled": True, "endpoint": "http://c:4318"}},
+        "set networkPolicy.egress to rules for the collector",
+    ),
     ({"service": {"port": 8081}}, "service.port and service.healthPort are both 8081"),
     ({"ingress": {"enabled": True}}, "set ingress.hosts"),
     ({"gateway": {**GATEWAY, "hostnames": []}}, "set gateway.hostnames"),
@@ -193,6 +199,8 @@ def test_an_old_kubernetes_is_refused():
         {"ingress": INGRESS, "gateway": {**GATEWAY, "hostnames": ["b.example"]}, "tls": {"mode": "selfSigned"}},
         {"ingress": INGRESS, "gateway": {**GATEWAY, "hostnames": ["b.example"]}},
         {"ingress": {**INGRESS, "annotations": {"a": "b"}}, "backendTLS": {"enabled": True}},
+        {"tracing": {"enabled": True, "endpoint": "http://c:4318"}, "networkPolicy": {"enabled": False}},
+        {"tracing": {"enabled": True, "endpoint": "http://c:4318"}, "networkPolicy": {"egress": [{}]}},
     ],
     ids=str,
 )

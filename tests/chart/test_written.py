@@ -24,6 +24,7 @@ MANIFESTS = [K8S / name for name in ("namespace.yaml", "bakehouse.yaml", "traini
 # The settings by the names of their values, but for those that the chart computes.
 COMPUTED = {
     "artifact", "host", "http_port", "health_port", "tls_certificate", "tls_key", "redirect_to_https",
+    "tracing",
 }  # fmt: skip
 SETTINGS = {
     re.sub(r"_(.)", lambda letter: letter[1].upper(), item.name): item
@@ -31,6 +32,7 @@ SETTINGS = {
     if item.name not in COMPUTED
 }
 BOUNDED = [name for name, item in SETTINGS.items() if item.metadata["at_least"] is not None]
+OF_WORDS = [name for name, item in SETTINGS.items() if item.metadata["one_of"]]
 
 
 def test_the_readme_tells_of_every_value():
@@ -87,3 +89,10 @@ def test_a_setting_has_one_pair_of_bounds(name: str):
     value, item = SCHEMA["properties"]["settings"]["properties"][name], SETTINGS[name]
     assert (value["minimum"], value["maximum"]) == (item.metadata["at_least"], item.metadata["at_most"])
     assert ("number" in value["type"]) == (item.type is float)
+
+
+@pytest.mark.parametrize("name", OF_WORDS)
+def test_a_setting_has_one_choice_of_words(name: str):
+    """The chart offers those that the service takes, and to leave it to the service."""
+    words = SCHEMA["properties"]["settings"]["properties"][name]["enum"]
+    assert words == [*SETTINGS[name].metadata["one_of"], None]

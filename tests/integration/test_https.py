@@ -101,8 +101,13 @@ def test_the_health_port_stays_plain_http(serve: Serve, house_prices: Path, auth
     with closing(http.client.HTTPConnection("one.test")) as connection:
         connection.sock = connect(server, authority, "one.test")
         assert predict(connection).status == 200
+
+
+def test_the_welcome_is_a_command_for_tls(house_prices: Path, authority: Authority) -> None:
+    """Who starts it in a terminal can copy the curl, although no authority that curl knows signed the certificate."""
+    server = RunningServer(house_prices, variables(authority.issue("one.test")), terminal=True).wait_until_ready()
     assert f"curl -s --insecure https://localhost:{server.port}/predict" in server.errors
-    assert "Traceback" not in server.errors
+    server.kill()
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")

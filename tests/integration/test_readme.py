@@ -84,7 +84,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(workspace: Path) -> Iterator[RunningServer]:
     """Return the server that the README's first command starts."""
     assert COMMANDS[0][0] == "make serve"
-    running = RunningServer(workspace / "artifact", {}, command=("make", "serve"), directory=workspace)
+    running = RunningServer(workspace / "artifact", {}, command=("make", "serve"), directory=workspace, terminal=True)
     yield running.wait_until_ready()
     running.kill()
 

@@ -134,7 +134,7 @@ def test_slow_clients_are_answered_408_and_silent_ones_closed(serve: Serve, hous
     for reason in ("slow_head", "slow_body"):
         assert f'requests_refused_total{{reason="{reason}"}} 20.0' in metrics
     problems = [json.loads(line) for line in server.output.splitlines()]
-    assert {line["error"] for line in problems if line["status"] == 408} == {"SlowHead", "SlowBody"}
+    assert {line["code"] for line in problems if line["status"] == 408} == {"slow_head", "slow_body"}
 
 
 def test_an_idle_connection_is_closed_after_the_keep_alive_time(server: RunningServer) -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,17 +34,26 @@ def hold(X: Any) -> Any:
 
 
 def bake_held(directory: Path) -> Path:
-    """Return the artifact of such a model; a bake refuses code that no installed package has, so it is put in later."""
+    """Return the artifact of such a model."""
+    return bake_around(directory, hold)
+
+
+def bake_around(directory: Path, function: Callable[[Any], Any]) -> Path:
+    """Return the artifact of a model of three features that go through a function first.
+
+    A bake refuses code that no installed package has, so it is put in later.
+    """
     baked = directory / "baked"
     bake_whole_way(baked, NUMBERS, PRICES, make_pipeline(FunctionTransformer(np.asarray), LinearRegression()))
     manifest = read_manifest(baked)
     files = {name: (baked / name).read_bytes() for name in manifest["files"]}
     pipeline = joblib.load(io.BytesIO(files["model.joblib"]))
-    pipeline[0].func = hold
+    pipeline[0].func = function
     changed = io.BytesIO()
     joblib.dump(pipeline, changed)
-    write(directory / "held", manifest, {**files, "model.joblib": changed.getvalue()}, lambda _staging: None)
-    return directory / "held"
+    output = directory / function.__name__
+    write(output, manifest, {**files, "model.joblib": changed.getvalue()}, lambda _staging: None)
+    return output
 
 
 @contextmanager

@@ -1,16 +1,20 @@
 """A real server as a process of its own: python -m service on free ports."""
 
 import os
+import pty
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_SECONDS = 60
@@ -30,6 +34,7 @@ class RunningServer:
         variables: Settings by the names of their variables.
         command: What starts the server.
         directory: Where it is started.
+        terminal: Whether its standard error is a terminal.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class RunningServer:
         variables: Mapping[str, str],
         command: Sequence[str] = (sys.executable, "-m", "service"),
         directory: Path = ROOT,
+        terminal: bool = False,
     ) -> None:
         self.port = free_port()
         self.health_port = free_port()
@@ -50,7 +56,10 @@ class RunningServer:
         }
         output = Path(tempfile.mkdtemp(prefix="bakehouse-test-"))
         self._stdout, self._stderr = output / "stdout", output / "stderr"
-        with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
+        with ExitStack() as files:
+            stdout, stderr = (files.enter_context(path.open("wb")) for path in (self._stdout, self._stderr))
+            if terminal:
+                stderr = files.enter_context(_terminal_that_writes_to(self._stderr))
             self.process = subprocess.Popen(
                 command,
                 cwd=directory,
@@ -111,3 +120,16 @@ class RunningServer:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGINT)  # as Ctrl-C in a terminal: Gunicorn's quick stop
             self.process.wait(timeout=30)
+
+
+def _terminal_that_writes_to(path: Path) -> BinaryIO:
+    """Return a terminal's end for a process; what it shows is in the file."""
+    shown, given = pty.openpty()
+
+    def copy() -> None:
+        with os.fdopen(shown, "rb", 0) as source, path.open("ab", 0) as target, suppress(OSError):
+            while data := source.read(65536):  # fails once all who have the terminal are gone
+                target.write(data)
+
+    threading.Thread(target=copy, daemon=True).start()
+    return os.fdopen(given, "wb", 0)

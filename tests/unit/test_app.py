@@ -14,6 +14,7 @@ from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.model import Model
 from service.observe import QUEUE_SECONDS
+from tests.support.log import check_lines
 from tests.support.problem import check_problem
 
 ClientOf = Callable[..., FlaskClient]
@@ -81,8 +82,10 @@ def test_a_bug_is_500_without_a_trace(
     )
     problem = check_problem(500, response.content_type, response.data)
     output = capfd.readouterr()
-    assert f"Request {problem['request_id']} failed with KeyError:" in output.err
-    assert "views.py" in output.err
+    (bug,), (line,) = check_lines(output.err), check_lines(output.out)
+    assert (bug["event"], bug["error"], bug["request_id"]) == ("bug", "KeyError", problem["request_id"])
+    assert any(place.startswith("views.py:") for place in bug["where"])
+    assert (line["level"], line["code"]) == ("error", "internal_server_error")
     assert "views.py" not in response.text
     assert CANARY not in response.text + output.out + output.err
 
@@ -116,20 +119,7 @@ def test_a_request_is_one_line_of_json(
     client = client_of()
     capfd.readouterr()
     client.post("/predict?secret=1", json={"X": [[1500, 3], [2000, 3]]})
-    lines = capfd.readouterr().out.splitlines()
-    assert len(lines) == 1
-    line = json.loads(lines[0])
-    assert line.keys() == {
-        "time",
-        "request_id",
-        "route",
-        "method",
-        "status",
-        "duration_seconds",
-        "queue_seconds",
-        "rows",
-        "model_version",
-    }
+    (line,) = check_lines(capfd.readouterr().out)
     said = {name: line[name] for name in ("route", "method", "status", "rows", "model_version")}
     version = model_of("house_prices").artifact.version
     assert said == {"route": "/predict", "method": "POST", "status": 200, "rows": 2, "model_version": version}

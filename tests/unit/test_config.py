@@ -73,6 +73,14 @@ def test_a_number_of_seconds_is_finite(text: str) -> None:
     assert "BAKEHOUSE_DRAIN_SECONDS must be 0 to 600" in refusal(BAKEHOUSE_DRAIN_SECONDS=text)
 
 
+def test_a_word_is_one_of_few() -> None:
+    """The message names them, and the table too."""
+    assert Settings.from_env({"BAKEHOUSE_LOG_LEVEL": "warning"}).log_level == "warning"
+    for text in ("WARNING", "debug", "info,error"):
+        assert "BAKEHOUSE_LOG_LEVEL must be info, warning or error." in refusal(BAKEHOUSE_LOG_LEVEL=text)
+    assert "| info, warning or error |" in settings_table()
+
+
 def test_all_problems_are_told_at_once() -> None:
     """One start shows everything that has to be mended."""
     message = refusal(

@@ -14,6 +14,7 @@ from service.artifact import GOLDEN, sha256, verify
 from service.engine import as_array, scikit_learn_engine
 from service.errors import ContractError
 from service.model import GoldenError, Model, load_model, replay_golden
+from tests.support.log import check_lines
 
 MODELS = ("house_prices", "breast_cancer", "digits", "penguins")
 CANARY = "canary-7331373313"
@@ -64,16 +65,18 @@ def test_only_what_was_asked_for_is_computed(model_of: Callable[[str], Model]) -
 
 
 def test_a_refusal_of_the_estimator_is_the_requests_fault_and_says_nothing_of_it(
-    model_of: Callable[[str], Model], capsys: pytest.CaptureFixture[str]
+    model_of: Callable[[str], Model], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The caller learns that these rows cannot be answered, the operator where; the message may hold values."""
     artifact = model_of("house_prices").artifact
     model = Model(artifact, scikit_learn_engine(Failing(), artifact.contract))
     with pytest.raises(ContractError) as refused:
         model.predict(np.zeros((1, 2)), ["predict"])
-    errors = capsys.readouterr().err
+    errors = capfd.readouterr().err
     assert [(fault.pointer, fault.code) for fault in refused.value.faults] == [("/X", "model_refused")]
-    assert errors.startswith("The estimator refused an instance: RuntimeError at test_model.py:")
+    (line,) = check_lines(errors)
+    assert (line["message"], line["error"]) == ("The estimator refused an instance.", "RuntimeError")
+    assert line["where"][0].startswith("test_model.py:")
     assert CANARY not in refused.value.detail + errors
 
 

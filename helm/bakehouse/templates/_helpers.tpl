@@ -130,6 +130,14 @@ Takes root and server. */}}
 {{- $_ := set $env "BAKEHOUSE_TLS_CERTIFICATE" (dict "value" "/etc/bakehouse/tls/tls.crt") -}}
 {{- $_ := set $env "BAKEHOUSE_TLS_KEY" (dict "value" "/etc/bakehouse/tls/tls.key") -}}
 {{- end -}}
+{{- /* The check needs its packages too, or an image without them would be found out only by pods that do not start. */ -}}
+{{- if .root.Values.tracing.enabled -}}
+{{- $_ := set $env "BAKEHOUSE_TRACING" (dict "value" "true") -}}
+{{- if .server -}}
+{{- $_ := set $env "OTEL_EXPORTER_OTLP_ENDPOINT" (dict "value" .root.Values.tracing.endpoint) -}}
+{{- $_ := set $env "OTEL_SERVICE_NAME" (dict "value" .root.Release.Name) -}}
+{{- end -}}
+{{- end -}}
 {{- $extra := dict -}}
 {{- range .root.Values.extraEnv }}{{ $_ := set $extra .name . }}{{ end -}}
 {{- range $name := keys $env | sortAlpha -}}
