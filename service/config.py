@@ -140,7 +140,7 @@ class Settings:
         "Rows of one request that are counted for drift; of longer ones so many, evenly spread.",
         "rows",
         1,
-        10_000,
+        1000,
     )
     drain_seconds: float = _setting(
         "BAKEHOUSE_DRAIN_SECONDS",

@@ -8,7 +8,6 @@ What is written at a scrape is text that was made once, with the counts in betwe
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -20,80 +19,17 @@ from prometheus_client import exposition
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 
-from service.bins import MAX_BINS, Bin, Numbers, Places, Ranges, bins_of
+from service.bins import Bin, Numbers, Places, Ranges, bins_of
 from service.config import Settings
 from service.contract import PREDICT, Contract
 from service.schema import Columns
+from service.series import FEATURE_IMPORTANCE, FEATURE_REFERENCE, FEATURE_ROWS, PREDICTION_REFERENCE, PREDICTION_ROWS
 
 REFERENCE = "reference.json"
-ROWS_AT_ONCE = 256  # counted together; more would cost little less, and be remembered for longer
+ROWS_AT_ONCE = 256  # counted together; NumPy takes three times as long to sort twice as many numbers
 
 
-@dataclass(frozen=True)
-class Family:
-    """The series of one name.
-
-    Args:
-        name: As it is scraped.
-        kind: counter or gauge.
-        labels: The names of its labels.
-        help: What it counts.
-        bound: How many series there are at most, in words.
-    """
-
-    name: str
-    kind: str
-    labels: tuple[str, ...]
-    help: str
-    bound: str
-
-    def metric(self, version: str, samples: Iterable[tuple[dict[str, str], float]]) -> Metric:
-        """Return it as the library takes it, counters with zeros; samples are the other labels and the value."""
-        metric = Metric(self.name.removesuffix("_total"), self.help, self.kind)
-        for labels, value in samples:
-            metric.add_sample(self.name, {"version": version, **labels}, 0.0 if self.kind == "counter" else value)
-        return metric
-
-
-OF_FEATURES = f"BAKEHOUSE_DRIFT_FEATURES x {MAX_BINS}"
-FAMILIES = (
-    Family(
-        "bakehouse_feature_rows_total",
-        "counter",
-        ("version", "feature", "bin", "kind"),
-        "Rows predicted, by the bin that their value of a feature is in.",
-        OF_FEATURES,
-    ),
-    Family(
-        "bakehouse_prediction_rows_total",
-        "counter",
-        ("version", "bin", "kind"),
-        "Rows predicted, by the bin that their prediction is in.",
-        f"{MAX_BINS}",
-    ),
-    Family(
-        "bakehouse_feature_reference_ratio",
-        "gauge",
-        ("version", "feature", "bin", "kind"),
-        "Share of the training rows in the same bin of the feature.",
-        OF_FEATURES,
-    ),
-    Family(
-        "bakehouse_prediction_reference_ratio",
-        "gauge",
-        ("version", "bin", "kind"),
-        "Share of the training rows whose prediction was in the same bin.",
-        f"{MAX_BINS}",
-    ),
-    Family(
-        "bakehouse_feature_importance",
-        "gauge",
-        ("version", "feature"),
-        "How much predictions changed at the bake when the values of the feature were mixed up.",
-        "BAKEHOUSE_DRIFT_FEATURES",
-    ),
-)
-COUNTERS = tuple(f"{family.name}{{" for family in FAMILIES if family.kind == "counter")
+COUNTERS = (FEATURE_ROWS, PREDICTION_ROWS)
 
 
 class Counts:
@@ -160,9 +96,9 @@ class Drift:
 
         n_samples = reference["n_samples"]
         self._bins: list[tuple[str | None, Bin]] = []  # by place; with the feature's name, None for the predictions
-        self._numbers_at: list[int] = []  # of the contract's features, as the next one
-        self._values_at: list[int] = []
-        self._places: list[Places] = []  # of these
+        self._numbers_at: list[int] = []  # which of the contract's features are numbers
+        self._texts_at: list[int] = []  # those of text and booleans
+        self._places: list[Places] = []
         numbers: list[tuple[Ranges, int]] = []
         for index in watched:
             feature, begin = contract.features[index], len(self._bins)
@@ -172,14 +108,16 @@ class Drift:
                 self._numbers_at.append(index)
                 numbers.append((bins, begin))
             else:
-                self._values_at.append(index)
+                self._texts_at.append(index)
                 self._places.append(Places(bins, begin))
             self._bins += [(feature.name, each) for each in bins.bins]
         self._numbers = Numbers(numbers) if numbers else None
 
+        self._counts_predictions = PREDICT in reference["predictions"]
         self._predicted_numbers: Numbers | None = None
         self._predicted_places: Places | None = None
-        if distribution := reference["predictions"].get(PREDICT):
+        if self._counts_predictions:
+            distribution = reference["predictions"][PREDICT]
             bins, begin = bins_of(distribution, n_samples, contract.classes, False), len(self._bins)
             if isinstance(bins, Ranges):
                 self._predicted_numbers = Numbers([(bins, begin)])
@@ -189,14 +127,16 @@ class Drift:
 
         self._counts = Counts(len(self._bins), directory, slot)
         self._lock = threading.Lock()
-        self._forget()
+        self._requests: list[tuple[Any, NDArray[Any] | None]] = []  # remembered: numbers and predictions
+        self._found: list[int] = []  # the places of other cells
+        self._n_rows = 0
         self._failed = False
         self._texts: dict[bool, list[str]] = {}
 
     def __call__(self, _request_id: str, columns: Columns, outputs: Mapping[str, NDArray[Any]]) -> None:
         """Count the rows of one request, sooner or later; never fails, and changes nothing."""
         try:
-            self._remember(columns, outputs.get(PREDICT))
+            self._remember(columns, outputs.get(PREDICT) if self._counts_predictions else None)
         except Exception as error:  # noqa: BLE001 - a prediction is not to fail because it cannot be counted
             self._tell(error)
 
@@ -205,59 +145,46 @@ class Drift:
             sys.stderr.write(f"Rows are missing in the counts for drift: {type(error).__name__}\n")
         self._failed = True
 
-    def _remember(self, columns: Columns, predictions: NDArray[Any] | None) -> None:
+    def _remember(self, columns: Any, predictions: NDArray[Any] | None) -> None:
         n_samples = len(columns) if self._takes_matrix else len(columns[0])
-        rows = None if n_samples <= self._n_most else _evenly_spread(self._n_most, n_samples)
-        cells, places = self._of_matrix(columns, rows) if self._takes_matrix else self._of_columns(columns, rows)
-        predicted: list[Any] = []
-        if predictions is not None and (self._predicted_numbers or self._predicted_places):
-            predicted = (predictions if rows is None else predictions.take(rows)).tolist()
-            if self._predicted_places:
-                places = [*places, *map(self._predicted_places.__getitem__, predicted)]
+        n_rows = n_samples
+        if n_samples > self._n_most:
+            n_rows, rows = self._n_most, _evenly_spread(self._n_most, n_samples)
+            columns = columns.take(rows, axis=0) if self._takes_matrix else _taken(columns, rows)
+            predictions = None if predictions is None else predictions.take(rows, axis=0)
+        places: list[int] = []
+        if not self._takes_matrix:  # text is looked up at once: to keep it would be to keep up to a body of each client
+            texts = zip(self._places, [columns[index] for index in self._texts_at], strict=True)
+            places = [place[cell] for place, column in texts for cell in column]
+            columns = [columns[index] for index in self._numbers_at]
+        elif not self._takes_all:
+            columns = columns.take(self._numbers_at, axis=1)
         with self._lock:
-            self._n_rows += min(n_samples, self._n_most)
+            self._requests.append((columns, predictions))
             self._found += places
-            if cells is not None:
-                self._cells.append(cells)
-            if self._predicted_numbers:
-                self._predicted += predicted
+            self._n_rows += n_rows
             if self._n_rows >= ROWS_AT_ONCE:
                 self._count()
 
-    def _of_matrix(self, matrix: Any, rows: NDArray[np.intp] | None) -> tuple[NDArray[np.float64] | None, list[int]]:
-        """Return the numbers of these rows of a matrix, of shape (n_rows, n_numbers), and no places."""
-        some = matrix if rows is None else matrix.take(rows, axis=0)
-        return some if self._takes_all else some.take(self._numbers_at, axis=1), []
-
-    def _of_columns(self, columns: Any, rows: NDArray[np.intp] | None) -> tuple[NDArray[np.float64] | None, list[int]]:
-        """Return the numbers of these rows, of shape (n_rows, n_numbers), and the places of their other cells."""
-        numbers = [columns[index] for index in self._numbers_at]
-        values = [columns[index] for index in self._values_at]
-        if rows is not None:
-            numbers = [column.take(rows) for column in numbers]
-            chosen = rows.tolist()
-            values = [[column[row] for row in chosen] for column in values]
-        places = [place[cell] for place, column in zip(self._places, values, strict=True) for cell in column]
-        # Transposed, as a matrix is: all that is remembered is joined by rows.
-        return np.concatenate(numbers).reshape(len(numbers), -1).T if numbers else None, places
-
-    def _forget(self) -> None:
-        self._n_rows = 0
-        self._cells: list[NDArray[np.float64]] = []
-        self._found: list[int] = []
-        self._predicted: list[float] = []
-
     def _count(self) -> None:
-        """Count what is remembered; the caller holds the lock."""
-        cells, found, predicted = self._cells, self._found, self._predicted
-        self._forget()
+        """Count what is remembered, and forget it; the caller holds the lock."""
+        requests, found = self._requests, self._found
+        self._requests, self._found, self._n_rows = [], [], 0
         n_places = len(self._bins)
+        predicted = [predictions for _, predictions in requests if predictions is not None]
+        if self._predicted_places:
+            labels = chain.from_iterable(predictions.tolist() for predictions in predicted)
+            found += map(self._predicted_places.__getitem__, labels)
         counts = np.bincount(np.fromiter(found, np.intp, len(found)), minlength=n_places)
-        if self._numbers and cells:
-            counts += self._numbers.counts(np.ascontiguousarray(np.concatenate(cells).T), n_places)
-        if self._predicted_numbers and predicted:
-            values = np.fromiter(predicted, np.float64, len(predicted))
-            counts += self._predicted_numbers.counts(values.reshape(1, -1), n_places)
+        if predicted and self._predicted_numbers:
+            counts += self._predicted_numbers.counts(np.concatenate(predicted).reshape(1, -1), n_places)
+        if requests and self._numbers:
+            parts = [columns for columns, _ in requests]
+            if self._takes_matrix:
+                numbers = np.ascontiguousarray(np.concatenate(parts).T)
+            else:
+                numbers = np.array([np.concatenate(cells) for cells in zip(*parts, strict=True)])
+            counts += self._numbers.counts(numbers, n_places)
         self._counts.add(counts)
 
     # What is scraped --------------------------------------------------------------------------------------------------
@@ -279,8 +206,9 @@ class Drift:
         """Return what the library writes before each count, and after the last one; it takes long to write it."""
         encode = openmetrics_exposition.generate_latest if openmetrics else exposition.generate_latest
         texts = [""]
+        beginnings = tuple(f"{declared.name}{{" for declared in COUNTERS)
         for line in encode(self).decode().split("\n"):  # not splitlines: labels may hold other ends of lines
-            if line.startswith(COUNTERS):
+            if line.startswith(beginnings):
                 before, _, _ = line.rpartition(" ")
                 texts[-1] += f"{before} "
                 texts.append("\n")
@@ -298,15 +226,34 @@ class Drift:
         ]
         names = dict.fromkeys(labels["feature"] for labels, _ in features)
         importances = [({"feature": name}, self._importance[name]) for name in names if name in self._importance]
-        for family, samples in zip(FAMILIES, (features, predictions, features, predictions, importances), strict=True):
+        for declared, samples in (
+            (FEATURE_ROWS, features),
+            (PREDICTION_ROWS, predictions),
+            (FEATURE_REFERENCE, features),
+            (PREDICTION_REFERENCE, predictions),
+            (FEATURE_IMPORTANCE, importances),
+        ):
+            metric = Metric(declared.name.removesuffix("_total"), declared.help, declared.type)
+            for labels, value in samples:
+                metric.add_sample(
+                    declared.name, {"version": self._version, **labels}, 0.0 if declared in COUNTERS else value
+                )
             if samples:
-                yield family.metric(self._version, samples)
+                yield metric
 
 
 @lru_cache(maxsize=32)
 def _evenly_spread(n_rows: int, n_samples: int) -> NDArray[np.intp]:
     """Return the rows in the middle of so many equal parts of a request."""
     return (2 * np.arange(n_rows) + 1) * n_samples // (2 * n_rows)
+
+
+def _taken(columns: list[Any], rows: NDArray[np.intp]) -> list[Any]:
+    """Return these rows of columns."""
+    chosen = rows.tolist()
+    return [
+        column.take(rows) if isinstance(column, np.ndarray) else [column[row] for row in chosen] for column in columns
+    ]
 
 
 def _most_important(contract: Contract, importance: Mapping[str, float], n_features: int) -> list[int]:

@@ -10,6 +10,8 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from service.bins import INSIDE, MAX_BINS, MISSING, OTHER, OUTSIDE, UNKNOWN
+
 COUNTER, GAUGE, HISTOGRAM = Counter, Gauge, Histogram
 Kind = TypeVar("Kind", Counter, Gauge, Histogram)
 
@@ -97,12 +99,10 @@ ERROR_CODES = (
 STATES = ("idle", "head", "body", "working", "answer", "lingering")
 REFUSAL_REASONS = ("queue_full", "too_many_connections", "too_many_bytes", "slow_head", "slow_body", "malformed")
 CHECKS, RESULTS = ("gate", "smoke"), ("passed", "refused")
-BIN_KINDS = ("inside", "outside", "missing", "unknown", "other")
-MAX_BINS = 20  # of a feature, or of the predictions
-MAX_FEATURES = 1000  # that BAKEHOUSE_DRIFT_FEATURES may be set to
 FEATURE = Values("the most important features, BAKEHOUSE_DRIFT_FEATURES (50) of them", 50)
 BIN = Values(f"ranges or values of training, and what is not among them; at most {MAX_BINS}", MAX_BINS)
-BIN_KIND = Values("`inside`, `outside`, `missing`, `unknown` or `other`, which follows from the bin", 1)
+KINDS_OF_BINS = ", ".join(f"`{kind}`" for kind in (INSIDE, OUTSIDE, MISSING, UNKNOWN, OTHER))
+BIN_KIND = Values(f"one of {KINDS_OF_BINS}, each bin has one", 1)
 WATCHED, PREDICTIONS_WATCHED = "where drift is looked for", "where drift of predictions is looked for"
 CPU_LIMITED, MEMORY_LIMITED = "with a CPU limit", "with a memory limit"
 FEEDBACK_RESULTS, ERROR_SIGNS = ("accepted", "repeated", "unknown"), ("over", "under")

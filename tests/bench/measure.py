@@ -397,12 +397,12 @@ def drift_call(model: Model, n_rows: int) -> Callable[[], None]:
     return lambda: counting("", columns, outputs)
 
 
-def many_calls_us(call: Callable[[], None]) -> float:
+def many_calls_us(call: Callable[[], None], n_calls: int = DRIFT_CALLS) -> float:
     """Return the CPU time of one of many calls, in microseconds: some of them count for all others."""
     started = time.thread_time()
-    for _ in range(DRIFT_CALLS):
+    for _ in range(n_calls):
         call()
-    return (time.thread_time() - started) / DRIFT_CALLS * 1e6
+    return (time.thread_time() - started) / n_calls * 1e6
 
 
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {

@@ -140,7 +140,7 @@ def test_settings_arrive_as_they_are_given():
         "predictionLogRedact": 'age, "a, b"',
         "workerTimeoutSeconds": 3600,
         "driftFeatures": 1000,
-        "driftRows": 10_000,
+        "driftRows": 1000,
     }
     found = rendered({"settings": given})
     for name in (f"Deployment/{NAME}", f"Job/{NAME}-gate"):
@@ -165,7 +165,7 @@ def test_settings_arrive_as_they_are_given():
             prediction_log_redact='age, "a, b"',
             worker_timeout_seconds=3600,
             drift_features=1000,
-            drift_rows=10_000,
+            drift_rows=1000,
         )
 
 

@@ -68,6 +68,7 @@ COMBINATIONS = [
     ({"gateway": {**OWN, "create": {"kind": "ListenerSet"}}}, "set gateway.create.parentRef.name"),
     ({"gateway": GATEWAY, "backendTLS": {"enabled": True, "secretName": "a"}}, "set backendTLS.caConfigMapName"),
     ({"ingress": INGRESS, "backendTLS": {"enabled": True}}, "set service.annotations or ingress.annotations"),
+    ({"metrics": {"rules": {"enabled": True}}}, "metrics.rules.enabled watches series that nobody scrapes"),
 ]
 
 # A sentence about the release that serves; tests/e2e/test_release.py provokes it.
@@ -108,6 +109,13 @@ SHAPES = [
     ({"gateway": {"requestTimeout": "60"}}, "at '/gateway/requestTimeout': '60' does not match"),
     ({"tls": {"mode": "letsencrypt"}}, "at '/tls/mode': value must be one of"),
     ({"metrics": {"monitor": {"kind": "Probe"}}}, "at '/metrics/monitor/kind': value must be one of"),
+    ({"metrics": {"rules": {"drift": {"window": "1h30m"}}}}, "at '/metrics/rules/drift/window': '1h30m' does not"),
+    ({"metrics": {"rules": {"feedback": {"window": "0d"}}}}, "at '/metrics/rules/feedback/window': '0d' does not"),
+    ({"metrics": {"rules": {"runbookURL": "docs"}}}, "at '/metrics/rules/runbookURL': 'docs' does not match"),
+    ({"slo": {"latencySeconds": 0.3}}, "at '/slo/latencySeconds': value must be one of"),
+    ({"slo": {"availability": 1}}, "at '/slo/availability'"),
+    ({"slo": {"latency": 0.4}}, "at '/slo/latency': minimum: got 0.4, want 0.5"),
+    ({"slo": {"days": 6}}, "at '/slo/days': minimum: got 6, want 7"),
     ({"podLabels": {"a": 1}}, "at '/podLabels/a': got number, want string"),
 ]  # fmt: skip
 

@@ -32,6 +32,8 @@ def test_the_image_of_the_live_release_may_follow_it(serve: Serve, house_prices:
     assert (done.returncode, done.stderr) == (0, "")
     assert_one_sentence(done.stdout)
     assert f"clients of the live release (house_prices {version}) can go on" in done.stdout
+    metrics = send(server.health_port, "GET", "/metrics").body.decode()
+    assert 'bakehouse_release_checks_total{check="gate",result="passed"} 1.0' in metrics
 
 
 @pytest.mark.parametrize(

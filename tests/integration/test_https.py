@@ -5,7 +5,7 @@ import json
 import socket
 import ssl
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -66,6 +66,26 @@ def test_a_renewed_certificate_reaches_new_connections(
         assert predict(kept).status == 200
     with pytest.raises(ssl.SSLCertVerificationError):
         connect(server, authority, "one.test")
+
+
+def test_connections_that_find_no_room_before_tls_are_counted(
+    serve: Serve, house_prices: Path, authority: Authority
+) -> None:
+    """There is no way to answer them yet, so that metrics are all that is seen of them."""
+    settings = {"BAKEHOUSE_MAX_CONNECTIONS": "10", **variables(authority.issue("one.test"))}
+    server = serve(house_prices, **settings)
+    with ExitStack() as stack:
+        for _ in range(10):
+            connection = stack.enter_context(connect(server, authority, "one.test"))
+            connection.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+            )
+            assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        for _ in range(3):
+            with pytest.raises((ssl.SSLError, ConnectionResetError)):
+                connect(server, authority, "one.test")
+        metrics = send(server.health_port, "GET", "/metrics").body.decode()
+        assert 'bakehouse_http_requests_refused_total{reason="too_many_connections"} 3.0' in metrics
 
 
 def test_the_health_port_stays_plain_http(serve: Serve, house_prices: Path, authority: Authority) -> None:

@@ -1,6 +1,7 @@
 """More than the server can do: every request is answered, or told at once to come back, and no connection is lost."""
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -59,7 +60,8 @@ def test_requests_beyond_the_queue_are_told_to_come_back(serve: Serve, held: Pat
             assert receive_answer(answers[answer]).status == 200
     assert shed(server) == ["QueueFull"] * len(refused)
     metrics = send(server.health_port, "GET", "/metrics").body.decode()
-    assert f'method="other",route="unmatched",status="5xx"}} {len(refused)}.0' in metrics
+    assert re.search(rf'method="other",route="unmatched",status="5xx",version="\w+"}} {len(refused)}\.0', metrics)
+    assert f'requests_refused_total{{reason="queue_full"}} {len(refused)}.0' in metrics
 
 
 def test_five_times_the_capacity_is_answered_or_refused(serve: Serve, house_prices: Path) -> None:
@@ -108,6 +110,8 @@ def test_connections_beyond_the_limit_are_told_to_come_back(serve: Serve, house_
     while predict(server.port, {"X": [[1500, 3]]}).status != 200:
         pass
     assert set(shed(server)) == {"TooManyConnections"}
+    metrics = send(server.health_port, "GET", "/metrics").body.decode()
+    assert f'requests_refused_total{{reason="too_many_connections"}} {len(shed(server))}.0' in metrics
 
 
 def test_no_more_requests_than_threads_are_never_too_many(serve: Serve, house_prices: Path) -> None:

@@ -195,7 +195,8 @@ def test_a_request_is_one_log_line_without_its_values(server: RunningServer) -> 
     assert_problem(answer, 422)
     (line,) = log_lines(server, "one-line")
     assert set(line) == {
-        "time", "request_id", "route", "method", "status", "duration_seconds", "rows", "model_version",
+        "time", "request_id", "route", "method", "status", "duration_seconds", "queue_seconds", "rows",
+        "model_version",
     }  # fmt: skip
     assert CANARY not in server.output + server.errors
     assert CANARY.encode() not in answer.body

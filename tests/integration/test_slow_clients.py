@@ -69,7 +69,7 @@ def memory_kibibytes(server: RunningServer) -> int:
 def n_refused(server: RunningServer) -> float:
     """Return how many requests were refused before they reached a route, by the metrics."""
     text = send(server.health_port, "GET", "/metrics").body.decode()
-    sample = 'bakehouse_http_requests_total{method="other",route="unmatched",status="4xx"}'
+    sample = 'bakehouse_http_requests_total{method="other",route="unmatched",status="4xx",'
     return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(sample)), 0)
 
 
@@ -130,6 +130,9 @@ def test_slow_clients_are_answered_408_and_silent_ones_closed(serve: Serve, hous
         wait_until_closed(slow)
         assert slow.answered == {"head 408": 20, "body 408": 20, "silent closed": 20}
     assert n_refused(server) == 40
+    metrics = send(server.health_port, "GET", "/metrics").body.decode()
+    for reason in ("slow_head", "slow_body"):
+        assert f'requests_refused_total{{reason="{reason}"}} 20.0' in metrics
     problems = [json.loads(line) for line in server.output.splitlines()]
     assert {line["error"] for line in problems if line["status"] == 408} == {"SlowHead", "SlowBody"}
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from service.artifact import verify
 from tests.support.holding import VARIABLE, held_requests
 from tests.support.http import predict, send
 from tests.support.server import RunningServer
@@ -17,9 +18,11 @@ EXAMPLE = {"X": [[1500, 3], [2000, 10]]}
 
 
 def samples(server: RunningServer) -> dict[str, float]:
-    """Return every sample of the health port's metrics by name and labels."""
+    """Return every sample of the health port's metrics by name and labels, once none was found twice."""
     text = send(server.health_port, "GET", "/metrics").body.decode()
-    return {key: float(value) for key, value in re.findall(r"^([^#\s].*) (\S+)$", text, re.MULTILINE)}
+    found = re.findall(r"^([^#\s].*) (\S+)$", text, re.MULTILINE)
+    assert len(dict(found)) == len(found)
+    return {key: float(value) for key, value in found}
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -42,9 +45,10 @@ def test_metrics_of_four_processes_add_up_and_outlive_a_killed_one(serve: Serve,
     wait_for(lambda: ready_models(server) == 4)
     for _ in range(40):
         assert predict(server.port, EXAMPLE).status == 200
-    requests = 'bakehouse_http_requests_total{method="POST",route="/predict",status="2xx"}'
+    version = verify(house_prices).version
+    requests = f'bakehouse_http_requests_total{{method="POST",route="/predict",status="2xx",version="{version}"}}'
     assert samples(server)[requests] == 40
-    assert samples(server)["bakehouse_predicted_rows_total"] == 80
+    assert samples(server)[f'bakehouse_predicted_rows_total{{version="{version}"}}'] == 80
     assert {samples(server)[requests] for _ in range(8)} == {40}  # whichever process answers the scrape
 
     before = samples(server)
@@ -56,6 +60,8 @@ def test_metrics_of_four_processes_add_up_and_outlive_a_killed_one(serve: Serve,
     assert after[requests] == 40
     assert after["process_cpu_seconds_total"] >= before["process_cpu_seconds_total"]
     assert after["bakehouse_http_requests_in_flight"] == 0
+    assert (before["bakehouse_processes_started_total"], after["bakehouse_processes_started_total"]) == (4, 5)
+    wait_for(lambda: samples(server)["bakehouse_queue_limit"] == before["bakehouse_queue_limit"] == 4 * 100)
     assert sum(name.startswith("bakehouse_model_info") for name in after) == 1
     for _ in range(40):
         assert predict(server.port, EXAMPLE).status == 200
@@ -73,6 +79,26 @@ def test_requests_in_a_killed_process_are_no_longer_in_flight(serve: Serve, held
         (tmp_path / "hold").unlink()  # or the golden requests of the new processes would be held as well
         wait_for(lambda: ready_models(server) == 4)
         assert samples(server)["bakehouse_http_requests_in_flight"] == 0
+
+
+def test_what_waits_in_several_processes_adds_up(serve: Serve, held: Path, tmp_path: Path) -> None:
+    """Threads, queues and connections of all of them, whichever one is scraped; of a dead process nothing is left."""
+    server = serve(held, WEB_CONCURRENCY="2", BAKEHOUSE_THREADS="1", **{VARIABLE: str(tmp_path / "hold")})
+    wait_for(lambda: ready_models(server) == 2)
+    queued, working = "bakehouse_queue_requests", 'bakehouse_connections{state="working"}'
+    with held_requests(server.port, tmp_path / "hold", 20):  # so many that both processes have some
+        wait_for(lambda: samples(server)["bakehouse_http_requests_in_flight"] == 20)
+        found = [samples(server) for _ in range(8)]
+        for name, value in (("bakehouse_threads", 2), ("bakehouse_threads_busy", 2), (queued, 18), (working, 20)):
+            assert {sample[name] for sample in found} == {value}, name
+        os.kill(server.workers()[0], signal.SIGKILL)
+        wait_for(lambda: samples(server)["bakehouse_processes_started_total"] == 3)
+        assert samples(server)["bakehouse_threads"] == 1  # its successor is still loading
+        (tmp_path / "hold").unlink()  # or the golden requests of the new process would be held as well
+        wait_for(lambda: ready_models(server) == 3)
+    wait_for(lambda: samples(server)["bakehouse_http_requests_in_flight"] == 0)
+    wait_for(lambda: samples(server)["bakehouse_threads"] == 2)
+    assert samples(server)[working] == samples(server)["bakehouse_threads_busy"] == samples(server)[queued] == 0
 
 
 def test_files_of_dead_processes_do_not_pile_up_and_are_removed_at_the_end(serve: Serve, house_prices: Path) -> None:
@@ -104,3 +130,4 @@ def test_a_killed_process_is_replaced_and_requests_go_on(serve: Serve, house_pri
     wait_for(lambda: ready_models(server) == 2)
     assert predict(server.port, EXAMPLE).status == 200
     assert samples(server)["bakehouse_http_requests_in_flight"] == 0
+    assert samples(server)["bakehouse_processes_started_total"] == 2

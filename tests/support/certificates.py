@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,16 +26,18 @@ class Authority:
             "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign",
         )  # fmt: skip
 
-    def issue(self, name: str, directory: str = "tls") -> tuple[Path, Path]:
+    def issue(
+        self, name: str, directory: str = "tls", days: int = 2, key_type: Sequence[str] = KEY
+    ) -> tuple[Path, Path]:
         """Return the files of a new certificate for a DNS name and of its key; they take the place of older ones."""
         folder = self.directory / directory
         folder.mkdir(exist_ok=True)
         certificate, key, request, extensions = (folder / f"tls.{end}" for end in ("crt", "key", "csr", "cnf"))
         extensions.write_text(f"subjectAltName=DNS:{name}\n")
-        _openssl("req", *KEY, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+        _openssl("req", *key_type, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
         _openssl(
-            "x509", "-req", "-in", request, "-CA", self.file, "-CAkey", self._key, "-CAcreateserial", "-days", "2",
-            "-extfile", extensions, "-out", certificate,
+            "x509", "-req", "-in", request, "-CA", self.file, "-CAkey", self._key, "-CAcreateserial",
+            "-days", str(days), "-extfile", extensions, "-out", certificate,
         )  # fmt: skip
         return certificate, key
 

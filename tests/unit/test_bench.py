@@ -16,8 +16,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from service.drift import Drift
 from tests.bench import picture as drawing
 from tests.bench.__main__ import PAGE, PICTURE, RESULTS, main
+from tests.bench.apps import wide
 from tests.bench.client import (
     Crowd,
     NotServedError,
@@ -29,10 +31,22 @@ from tests.bench.client import (
     same_predictions,
     wrk,
 )
-from tests.bench.measure import median_ratio, medians
-from tests.bench.models import JSON, NPY, BenchError, Request
-from tests.bench.report import Line, block, growth_tables, lines, main_table, number, rises, table, with_numbers
+from tests.bench.measure import drift_call, many_calls_us, median_ratio, medians
+from tests.bench.models import FILES, JSON, LOGISTIC, NPY, BenchError, Model, Request
+from tests.bench.report import (
+    Line,
+    block,
+    growth_tables,
+    lines,
+    main_table,
+    number,
+    rises,
+    sentences,
+    table,
+    with_numbers,
+)
 from tests.bench.servers import cpu_seconds, descendants, proportional_bytes
+from tests.conftest import ArtifactOf
 from tests.support.server import ROOT
 
 REQUEST = Request(b'{"X": [[1]]}', JSON, [2.0])
@@ -128,6 +142,41 @@ def test_one_part_alone_is_reported():
         == "| house_prices: start to ready |  0.8 |          |  s | at most 1 | met |"
     )
     assert growth_tables(results) == {}
+
+
+def test_drift_is_reported_as_a_share_of_each_request_and_by_its_scrape():
+    """What the targets are about; the sentence says of how much the share is."""
+    part = {
+        "requests": {"wide 1 row, JSON": {"drift_us": 1.5, "cpu_us": 150.0, "share": 0.01}},
+        "scrape_ms": 12.0,
+        "scrape_bytes": 160_000,
+        "series": 1400,
+    }
+    found = [(line.case, line.ours, line.unit, line.verdict) for line in lines({"drift": part})]
+    assert found == [
+        ("wide 1 row, JSON: counting for drift, of the request's CPU", 1.0, "%", "met"),
+        ("scrape with drift of 50 features, CPU", 12.0, "ms", "missed"),
+    ]
+    (told,) = sentences({"drift": part})
+    assert "1.5 µs of 150 for wide 1 row, JSON" in told
+    assert "1400 series, 160000 bytes" in told
+
+
+def test_the_drift_of_a_request_is_that_of_the_service(artifact_of: ArtifactOf):
+    """The bench calls what the server calls, with the columns and the answers of a real request."""
+    model = Model(LOGISTIC, artifact_of(LOGISTIC))
+    call = drift_call(model, 3)
+    assert many_calls_us(call, 2) > 0
+    (counting,) = [cell.cell_contents for cell in call.__closure__ if isinstance(cell.cell_contents, Drift)]
+    text = counting.exposition(False).decode()
+    counts = [float(line.rpartition(" ")[2]) for line in text.splitlines() if "prediction_rows_total{" in line]
+    assert sum(counts) == 6
+
+
+def test_every_model_of_the_bench_has_its_file():
+    """And the one that is not shipped has as many features as its name in the table says."""
+    assert [path for path in FILES.values() if not (ROOT / path).is_file()] == []
+    assert wide.load()[0].shape[1] == 50
 
 
 def test_numbers_may_differ_in_the_last_digits_and_labels_may_not():

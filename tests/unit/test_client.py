@@ -201,6 +201,12 @@ def test_nobody_waits_for_who_does_not_listen(monkeypatch: pytest.MonkeyPatch) -
     tell(f"http://127.0.0.1:{free_port()}/checks", {})
     with socket.create_server(("127.0.0.1", 0)) as silent:
         tell(f"http://127.0.0.1:{silent.getsockname()[1]}/checks", {})
-        connection, _ = silent.accept()  # it is still open, and waits for an answer
+        connection, _ = silent.accept()
         with connection:
-            assert connection.recv(100).startswith(b"POST /checks ")
+            received = b""
+            while not received.endswith(b"{}"):
+                received += connection.recv(1000)
+            assert received.startswith(b"POST /checks ")
+            connection.setblocking(False)
+            with pytest.raises(BlockingIOError):  # it is still open, and waits for an answer
+                connection.recv(1)

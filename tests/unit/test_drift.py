@@ -25,10 +25,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse_cla
 
 from service.config import Settings
 from service.contract import Contract, Feature, Output
-from service.drift import FAMILIES, REFERENCE, ROWS_AT_ONCE, Drift
+from service.drift import REFERENCE, ROWS_AT_ONCE, Drift
 from service.metrics import Metrics
 from service.model import Model
 from service.schema import parse_request
+from service.series import FEATURE_IMPORTANCE, FEATURE_REFERENCE, FEATURE_ROWS, PREDICTION_REFERENCE, PREDICTION_ROWS
 from tests.support.server import ROOT
 from training.documents import reference_bins
 
@@ -211,7 +212,11 @@ def test_what_is_remembered_of_a_long_request_does_not_keep_it_in_memory():
     drift = drift_of(AREA_REFERENCE, AREAS)
     rows = np.zeros((10_000, 1))
     drift("id", rows, {"predict": np.zeros(10_000)})
-    assert not any(np.shares_memory(rows, cells) for cells in drift._cells)
+    ((remembered, predictions),) = drift._requests
+    assert not np.shares_memory(rows, remembered)
+    assert remembered.shape == (32, 1)
+    assert predictions is not None
+    assert predictions.base is None
 
 
 def test_rows_are_counted_as_soon_as_there_are_some_hundred():
@@ -219,7 +224,18 @@ def test_rows_are_counted_as_soon_as_there_are_some_hundred():
     drift = drift_of(AREA_REFERENCE, AREAS)
     for _ in range(10 * ROWS_AT_ONCE + 3):
         watch(drift, AREAS, [(1.0, 1.0)])
-    assert len(drift._cells) == len(drift._predicted) == 3
+    assert drift._n_rows == len(drift._requests) == 3
+
+
+def test_requests_of_any_number_of_rows_are_counted_once():
+    """No row is lost or counted twice, however many come at once."""
+    drift = drift_of(AREA_REFERENCE, AREAS, n_rows=ROWS_AT_ONCE + 100)
+    sizes = [ROWS_AT_ONCE + 100, 1, 200, 57, ROWS_AT_ONCE, 1000]
+    for n_rows in sizes:
+        watch(drift, AREAS, [(1.0, 1.0)] * n_rows)
+    counted = sum(min(n_rows, ROWS_AT_ONCE + 100) for n_rows in sizes)
+    assert scrape(drift) == {("area", "01: 0 to 10", "inside"): counted}
+    assert sum(scrape(drift, "bakehouse_prediction_rows_total").values()) == counted
 
 
 def test_a_request_for_other_outputs_counts_no_prediction():
@@ -346,15 +362,16 @@ def test_processes_add_up_and_a_successor_goes_on(tmp_path: Path):
         return Drift(AREA_REFERENCE, AREAS, "v1", Settings(), tmp_path, slot)
 
     first, second = process(1), process(2)
-    for _ in range(ROWS_AT_ONCE):
+    for _ in range(ROWS_AT_ONCE + 1):
         watch(first, AREAS, [(1.0, 1.0)])
     watch(second, AREAS, [(1.0, 1.0)])
     key = ("area", "01: 0 to 10", "inside")
-    assert scrape(second)[key] == scrape(first)[key] == ROWS_AT_ONCE + 1
+    assert scrape(second)[key] == ROWS_AT_ONCE + 1  # the first one's last row is only remembered
+    assert scrape(first)[key] == scrape(second)[key] == ROWS_AT_ONCE + 2
     del first
     successor = process(1)
     watch(successor, AREAS, [(1.0, 1.0)])
-    assert scrape(successor)[key] == ROWS_AT_ONCE + 2
+    assert scrape(successor)[key] == ROWS_AT_ONCE + 3
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -415,11 +432,12 @@ def test_the_text_is_what_the_library_would_have_written(openmetrics: bool):
 
     assert as_numbers(text) == as_numbers(encode(Parsed()).decode())  # type: ignore[arg-type]
     assert sum(sample.value for sample in families[0].samples) == 6
+    declared = (FEATURE_ROWS, PREDICTION_ROWS, FEATURE_REFERENCE, PREDICTION_REFERENCE, FEATURE_IMPORTANCE)
     found = {
         (sample.name, family.type, tuple(sorted(sample.labels))) for family in families for sample in family.samples
     }
-    assert found == {(family.name, family.kind, tuple(sorted(family.labels))) for family in FAMILIES}
-    assert {family.documentation for family in families} == {family.help for family in FAMILIES}
+    assert found == {(one.name, one.type, tuple(sorted(one.labels))) for one in declared}
+    assert {family.documentation for family in families} == {one.help for one in declared}
 
 
 def test_counts_are_written_with_every_digit():

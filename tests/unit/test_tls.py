@@ -2,13 +2,14 @@
 
 import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from service.config import SettingsError
 from service.tls import Certificate
-from tests.support.certificates import Authority
+from tests.support.certificates import KEY, Authority
 
 
 @pytest.fixture
@@ -104,3 +105,70 @@ def test_half_a_renewal_changes_nothing(authority: Authority, capsys: pytest.Cap
     assert capsys.readouterr().err.count("cannot be used (No such file or directory)") == 1
     files[1].write_bytes(newer[1].read_bytes())
     assert name_in(certificate.context(), authority) == "two.test"
+
+
+def ends(certificate: Path) -> float:
+    """Return when a certificate ends, by the openssl command."""
+    done = subprocess.run(
+        ["openssl", "x509", "-in", certificate, "-noout", "-enddate"], capture_output=True, text=True, check=True
+    )
+    return ssl.cert_time_to_seconds(done.stdout.strip().removeprefix("notAfter="))
+
+
+@pytest.mark.parametrize("key_type", [KEY, ("-newkey", "rsa:2048", "-nodes")], ids=["EC", "RSA"])
+@pytest.mark.parametrize("days", [2, 400])
+def test_it_is_known_when_the_certificate_ends(authority: Authority, key_type: tuple[str, ...], days: int) -> None:
+    """Whatever its key; the client in memory neither knows nor asks who signed it."""
+    files = authority.issue("one.test", days=days, key_type=key_type)
+    assert Certificate(*map(str, files)).expiry() == ends(files[0])
+
+
+def test_a_certificate_that_has_ended_is_told_as_well(authority: Authority) -> None:
+    """That is when it matters most."""
+    certificate, key = authority.issue("one.test", days=-1)
+    expiry = Certificate(str(certificate), str(key)).expiry()
+    assert expiry == ends(certificate)
+    assert expiry < time.time()
+
+
+def test_of_a_chain_the_first_certificate_counts(authority: Authority, tmp_path: Path) -> None:
+    """The one of the server; text around certificates is no part of them."""
+    certificate, key = authority.issue("one.test", days=1)
+    chain = tmp_path / "chain.pem"
+    chain.write_text(f"Some text\n{certificate.read_text()}\nMore\n{authority.file.read_text()}")
+    assert Certificate(str(chain), str(key)).expiry() == ends(certificate) != ends(authority.file)
+
+
+@pytest.mark.parametrize(
+    "extension", ["basicConstraints=CA:FALSE", "basicConstraints=critical,CA:TRUE", "extendedKeyUsage=serverAuth"]
+)
+def test_a_certificate_that_signed_itself_ends_too(authority: Authority, extension: str, tmp_path: Path) -> None:
+    """As on one machine without an authority."""
+    certificate, key = tmp_path / "own.pem", tmp_path / "own.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", *KEY, "-keyout", key, "-out", certificate, "-subj", "/CN=own", "-days", "3",
+         "-addext", extension],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    assert Certificate(str(certificate), str(key)).expiry() == ends(certificate)
+
+
+def test_a_certificate_that_no_client_would_take_ends_unseen(authority: Authority, tmp_path: Path) -> None:
+    """Its purpose is another one; the server starts all the same, and says nothing of its end."""
+    certificate, key = tmp_path / "other.pem", tmp_path / "other.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", *KEY, "-keyout", key, "-out", certificate, "-subj", "/CN=other", "-days", "3",
+         "-addext", "extendedKeyUsage=clientAuth"],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    assert Certificate(str(certificate), str(key)).expiry() is None
+
+
+def test_a_renewal_moves_the_end(authority: Authority) -> None:
+    """Whether it is a connection or a scrape that comes first."""
+    files = authority.issue("one.test")
+    certificate = Certificate(*map(str, files))
+    before = certificate.expiry()
+    authority.issue("one.test", days=9)
+    assert certificate.expiry() == ends(files[0])
+    assert certificate.expiry() > before

@@ -267,3 +267,85 @@ changes nothing; else a new authority and a certificate of it. Takes root, name 
 {{- end -}}
 {{- toJson $refs -}}
 {{- end }}
+
+{{/* All Prometheus objects of the cluster, as JSON. Its name is in Helm's message when the user may not list them. */}}
+{{- define "bakehouse.prometheuses, unless metrics.monitor.lookup is false" -}}
+{{- (lookup "monitoring.coreos.com/v1" "Prometheus" "" "").items | default list | toJson -}}
+{{- end }}
+
+{{/* What labels lack for a label selector to match, as JSON: {add: {label: value}, drop: [label]}. Takes selector and labels. */}}
+{{- define "bakehouse.unselected" -}}
+{{- $labels := .labels -}}
+{{- $add := dict -}}
+{{- $drop := list -}}
+{{- range $key, $value := .selector.matchLabels -}}
+{{- if ne (get $labels $key) $value }}{{ $_ := set $add $key $value }}{{ end -}}
+{{- end -}}
+{{- range .selector.matchExpressions -}}
+{{- $there := hasKey $labels .key -}}
+{{- $listed := and $there (has (get $labels .key) (default list .values)) -}}
+{{- if and (eq .operator "In") (not $listed) }}{{ $_ := set $add .key (first .values) }}{{ end -}}
+{{- if and (eq .operator "Exists") (not $there) }}{{ $_ := set $add .key "true" }}{{ end -}}
+{{- if or (and (eq .operator "NotIn") $listed) (and (eq .operator "DoesNotExist") $there) }}{{ $drop = append $drop .key }}{{ end -}}
+{{- end -}}
+{{- dict "add" $add "drop" $drop | toJson -}}
+{{- end }}
+
+{{/* Why a Prometheus does not select an object of the release, a sentence for each reason; nothing if it does. Takes root,
+prometheus, object (its kind), selector (the field, without Selector), labels (the object's) and value (that adds to them). */}}
+{{- define "bakehouse.notSelectedBecause" -}}
+{{- $own := .root.Release.Namespace -}}
+{{- $value := .value -}}
+{{- $spec := .prometheus.spec -}}
+{{- $spaces := get $spec (printf "%sNamespaceSelector" .selector) -}}
+{{- if not (kindIs "map" $spaces) -}}
+{{- if ne $own .prometheus.metadata.namespace }}
+It looks into its own namespace only: give it a {{ .selector }}NamespaceSelector, {} for all.
+{{- end }}
+{{- else -}}
+{{- $missing := include "bakehouse.unselected" (dict "selector" $spaces "labels" (dict "kubernetes.io/metadata.name" $own)) | fromJson -}}
+{{- if or $missing.drop (hasKey $missing.add "kubernetes.io/metadata.name") }}
+It does not look into the namespace {{ $own }}: change its {{ .selector }}NamespaceSelector.
+{{- else }}
+{{- range $key, $wanted := $missing.add }}
+It looks into namespaces with a label only; unless {{ $own }} has it:
+  kubectl label namespace {{ $own }} {{ $key }}={{ $wanted }}
+{{- end }}
+{{- end }}
+{{- end -}}
+{{- $selector := get $spec (printf "%sSelector" .selector) -}}
+{{- if not (kindIs "map" $selector) }}
+It selects no {{ .object }} at all: give it a {{ .selector }}Selector, {} for all.
+{{- else -}}
+{{- $missing := include "bakehouse.unselected" (dict "selector" $selector "labels" .labels) | fromJson -}}
+{{- range $key, $wanted := $missing.add }}
+It wants the label {{ $key }}={{ $wanted }}, which this adds:
+  --set-string '{{ $value }}.{{ $key | replace "." "\\." }}={{ $wanted }}'
+{{- end }}
+{{- range $missing.drop }}
+It wants no {{ $.object }} with this value of the label {{ . }}: change its {{ $.selector }}Selector.
+{{- end }}
+{{- end -}}
+{{- end }}
+
+{{/* Whether the Prometheus objects of the cluster select what the release has for them. */}}
+{{- define "bakehouse.prometheusHints" -}}
+{{- $root := . -}}
+{{- $objects := list -}}
+{{- with .Values.metrics.monitor -}}
+{{- if ne .kind "none" }}{{ $objects = append $objects (dict "object" .kind "selector" (untitle .kind) "labels" .labels "value" "metrics.monitor.labels") }}{{ end -}}
+{{- end -}}
+{{- with .Values.metrics.rules -}}
+{{- if .enabled }}{{ $objects = append $objects (dict "object" "PrometheusRule" "selector" "rule" "labels" .labels "value" "metrics.rules.labels") }}{{ end -}}
+{{- end -}}
+{{- if and $objects .Values.metrics.monitor.lookup (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1/Prometheus") -}}
+{{- range $prometheus := include "bakehouse.prometheuses, unless metrics.monitor.lookup is false" . | fromJsonArray -}}
+{{- range $objects -}}
+{{- $labels := mergeOverwrite (include "bakehouse.labels" $root | fromYaml) .labels -}}
+{{- $reasons := include "bakehouse.notSelectedBecause" (merge (dict "root" $root "prometheus" $prometheus "labels" $labels) .) }}
+Prometheus {{ $prometheus.metadata.namespace }}/{{ $prometheus.metadata.name }} {{ if $reasons }}does not select{{ else }}selects{{ end }} the {{ .object }}.
+{{- $reasons }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,223 @@
+"""What the chart's rules record is what NumPy, SciPy and scikit-learn compute from the same data."""
+
+import re
+from collections.abc import Callable, Iterable
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from scipy.spatial.distance import jensenshannon
+from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, mean_absolute_error
+
+from tests.chart.conftest import SETUPS
+from tests.support.helm import CHART, one, render
+from tests.support.rules import Phases, Series, evaluate, feedback, groups, json_labels, pod, rows_by_bin, run_promtool
+
+ROOT = CHART.parents[1]
+RULES = groups()
+METRICS = ROOT / "docs/metrics.md"
+BINS = [
+    "00: below 1",
+    *(f"{number:02}: {number} to {number + 1}" for number in range(1, 11)),
+    "11: above 11",
+    "missing",
+]
+FLOOR = 0.0001
+Expect = Callable[..., None]
+
+
+@pytest.fixture
+def expect(tmp_path: Path) -> Expect:
+    """Return a function that has rules evaluated on series, and compares recorded series with numbers."""
+
+    def compare(given: Iterable[Series], minute: int, numbers: dict[str, float], within: float = 1e-6) -> None:
+        # One series each, and near the number; of what is missing or far away nothing would be counted.
+        near = {
+            query: f"abs({query} - {number!r}) <= {within * (abs(number) or 1.0)!r}"
+            for query, number in zip(numbers, map(float, numbers.values()), strict=True)
+        }
+        queries = [(f"count({check}) == count({query})", minute, {"{}": 1.0}) for query, check in near.items()]
+        done = evaluate(tmp_path, RULES, given, queries)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return compare
+
+
+def of(record: str, **labels: str) -> str:
+    """Return the query of a recorded series."""
+    return f"bakehouse:{record}{json_labels(labels)}"
+
+
+# Drift ----------------------------------------------------------------------------------------------------------------
+
+
+def shares(counts: np.ndarray) -> np.ndarray:
+    """Return counts as shares of their sum."""
+    return np.asarray(counts / counts.sum())
+
+
+def psi(p: np.ndarray, q: np.ndarray) -> float:
+    """Return the population stability index of shares."""
+    p, q = np.maximum(p, FLOOR), np.maximum(q, FLOOR)
+    return float(np.sum((p - q) * np.log(p / q)))
+
+
+def jumps_to(count: float) -> Phases:
+    """Return the rates of a counter that is 0, and then at once this."""
+    return [(40, 0.0), (1, float(count)), (1, 0.0)]
+
+
+def test_drift_is_what_numpy_computes(expect: Expect):
+    """Of two versions, over the pods of each, with bins that nothing fell into, now or in training."""
+    random = np.random.default_rng(7)
+    given: list[Series] = []
+    numbers: dict[str, float] = {}
+    n_rows: dict[tuple[str, str | None], int] = {}
+    for version, feature in (("v1", "area"), ("v1", None), ("v2", "area"), ("v2", "age")):
+        trained = random.multinomial(5000, random.dirichlet(np.ones(len(BINS))))
+        trained[[0, -1]] = 0
+        by_pod = random.multinomial(2000, random.dirichlet(np.ones(len(BINS))), size=3)
+        by_pod[:, 4] = 0
+        for number, counts in enumerate(by_pod):
+            rows = {place: jumps_to(count) for place, count in zip(BINS, counts, strict=True)}
+            reference = dict(zip(BINS, shares(trained).tolist(), strict=True))
+            given += rows_by_bin(f"{version}-{number}", 100, reference, rows, version=version, feature=feature)
+        p, q = shares(by_pod.sum(axis=0)), shares(trained)
+        n_rows[version, feature] = int(by_pod.sum())
+        what, own = ("prediction", {}) if feature is None else ("feature", {"feature": feature})
+        numbers[of(f"{what}_drift_psi", version=version, **own)] = psi(p, q)
+        numbers[of(f"{what}_drift_js_distance", version=version, **own)] = float(jensenshannon(p, q, base=2))
+        numbers[of(f"{what}_bin_ratio", version=version, bin=BINS[1], **own)] = float(p[1])
+        if feature:
+            numbers[of("feature_missing_ratio", version=version, feature=feature)] = float(p[-1])
+    # Rows are those predicted; where predictions are not watched, those of the feature that was there most often.
+    numbers[of("drift_rows", version="v1")] = n_rows["v1", None]
+    numbers[of("drift_rows", version="v2")] = max(n_rows["v2", "area"], n_rows["v2", "age"])
+    expect(given, 90, numbers)
+
+
+def test_equal_shares_are_no_drift(expect: Expect):
+    """Not even by the last bit, of which a square root would make something, or nothing at all."""
+    reference = dict.fromkeys(("a", "b", "c"), 1 / 3)
+    given = rows_by_bin("a", 100, reference, dict.fromkeys(reference, jumps_to(1000)), feature="area")
+    expect(given, 90, {of("feature_drift_psi"): 0.0, of("feature_drift_js_distance"): 0.0})
+
+
+def test_rows_of_a_pod_that_is_gone_count(expect: Expect):
+    """As well as increase() knows them, which guesses what happened between the last scrape and the end."""
+    reference = {"a": 0.5, "b": 0.5}
+    gone = [
+        {**each, "values": " ".join([*each["values"].split()[:70], "stale"])}
+        for each in rows_by_bin("old", 100, reference, {"a": jumps_to(3000)}, feature="area")
+    ]
+    given = [*gone, *rows_by_bin("new", 100, reference, {"b": jumps_to(1000)}, feature="area")]
+    expect(given, 90, {of("feature_bin_ratio", bin="a"): 0.75, of("drift_rows"): 4000.0}, within=0.03)
+
+
+# Objectives -----------------------------------------------------------------------------------------------------------
+
+
+def test_shares_of_requests_are_there_from_the_first_scrape_on(expect: Expect):
+    """0 and no gap where nothing failed or nobody asked, over every window; else the share."""
+    windows = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
+    ratios = ("http_requests:ratio_failed_rate", "predict_latency:ratio_slow_rate")
+    zero = {of(f"{ratio}{window}"): 0.0 for ratio in ratios for window in windows}
+    expect(pod("a", 1.0, 20, requests=[(1, None)]), 0, zero)
+    expect(pod("a", 1.0, 20), 10, zero)
+    given = chain(pod("a", 1.0, 90, failed=6.0, slow=60.0), pod("b", 1.0, 90))
+    expect(
+        given,
+        80,
+        {
+            of(f"{ratio}{window}"): share
+            for window in windows
+            for ratio, share in zip(ratios, (0.005, 0.05), strict=True)
+        },
+    )
+
+
+# Feedback -------------------------------------------------------------------------------------------------------------
+
+
+def test_errors_of_a_regression_are_those_of_scikit_learn(expect: Expect):
+    """From the sums that two pods count."""
+    random = np.random.default_rng(3)
+    y_true = random.normal(100, 20, size=500)
+    y_pred = y_true + random.normal(2, 10, size=500)
+    given: list[Series] = []
+    for name, some in (("a", slice(0, 200)), ("b", slice(200, 500))):
+        off = (y_pred - y_true)[some]
+        sums = {"error_of_over": off[off > 0].sum(), "error_of_under": -off[off < 0].sum()}
+        given += feedback(name, 100, jumps_to(len(off)), **{what: jumps_to(total) for what, total in sums.items()})
+    numbers = {
+        of("feedback_mean_absolute_error"): mean_absolute_error(y_true, y_pred),
+        of("feedback_bias"): float(np.mean(y_pred - y_true)),
+        of("feedback_rows"): 500.0,
+    }
+    expect(given, 90, numbers)
+
+
+def test_scores_of_a_classification_are_those_of_scikit_learn(expect: Expect):
+    """Accuracy, log loss and Brier score of two classes."""
+    random = np.random.default_rng(5)
+    probability = random.uniform(0.01, 0.99, size=400)
+    y_true = (random.uniform(size=400) < probability).astype(int)
+    given: list[Series] = []
+    for name, some in (("a", slice(0, 100)), ("b", slice(100, 400))):
+        p, y = probability[some], y_true[some]
+        correct = ((p > 0.5) == y).sum()
+        loss = -np.log(np.where(y == 1, p, 1 - p)).sum()
+        sums = {"correct": correct, "log_loss": loss, "brier": ((p - y) ** 2).sum()}
+        given += feedback(name, 100, jumps_to(len(p)), **{what: jumps_to(total) for what, total in sums.items()})
+    numbers = {
+        of("feedback_accuracy"): accuracy_score(y_true, probability > 0.5),
+        of("feedback_log_loss"): log_loss(y_true, probability),
+        of("feedback_brier"): brier_score_loss(y_true, probability),
+    }
+    expect(given, 90, numbers)
+
+
+# The rules as such ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("setup", ["monitoring", "everything"])
+def test_promtool_finds_nothing_wrong(setup: str, tmp_path: Path):
+    """Neither an expression nor two rules of one name and labels."""
+    rule = one(render(SETUPS[setup]), "PrometheusRule")
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]))
+    done = run_promtool("check", "rules", "--lint=all", "--lint-fatal", tmp_path / "rules.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_queries_of_runbooks_are_queries(tmp_path: Path):
+    """Whoever is woken copies them."""
+    queries = [query for page in sorted((ROOT / "docs/runbooks").glob("*.md")) for query in _queries(page.read_text())]
+    assert len(queries) > 20
+    rules = [{"record": f"query{number}", "expr": query} for number, query in enumerate(queries)]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "runbooks", "rules": rules}]}))
+    done = run_promtool("check", "rules", tmp_path / "rules.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    recorded = {rule["record"] for group in RULES for rule in group["rules"] if "record" in rule}
+    assert {name for query in queries for name in re.findall(r"bakehouse:\w+(?::\w+)*", query)} <= recorded
+
+
+def _queries(page: str) -> list[str]:
+    return [
+        line
+        for block in re.findall(r"^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    ]
+
+
+@pytest.mark.skipif(not METRICS.exists(), reason="docs/metrics.md is not written")
+def test_rules_and_runbooks_ask_for_metrics_that_there_are():
+    """A metric that is renamed is renamed here too."""
+    tables = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    known = set(re.findall(r"^\| `(\w+)", tables, re.MULTILINE)) | {"up"}
+    pages = [query for page in (ROOT / "docs/runbooks").glob("*.md") for query in _queries(page.read_text())]
+    expressions = [rule["expr"] for group in RULES for rule in group["rules"]] + pages
+    asked = {name for text in expressions for name in re.findall(r"\b(?:bakehouse|process)_\w+", text)}
+    histograms = {name: re.sub(r"_(bucket|count|sum)$", "", name) for name in asked}
+    assert {name for name in asked if name not in known and histograms[name] not in known} == set()
