@@ -151,7 +151,7 @@ def test_a_log_that_cannot_be_is_refused_at_the_start(
 
 
 def test_the_gate_refuses_what_no_pod_would_start_with(house_prices: Path) -> None:
-    """A new model without a column that is to be redacted fails the check, and no pod is touched; the file is not there."""
+    """A model without a column that is to be redacted fails it, and no pod is touched; the file need not be there."""
     variables = {"BAKEHOUSE_PREDICTION_LOG": "/predictions/log", "BAKEHOUSE_PREDICTION_LOG_REDACT": "area"}
     assert service("check", str(house_prices), **variables).returncode == 0
     done = service("check", str(house_prices), **{**variables, "BAKEHOUSE_PREDICTION_LOG_REDACT": "owner"})
