@@ -37,6 +37,7 @@ from tests.support.baking import CODES, FRAME, NUMBERS, PRICES, SIGNS, WORDS, ba
 from tests.support.problem import check_problem
 
 CANARY = 7331373313.25
+ONE = "one"
 ClientOf = Callable[..., FlaskClient]
 
 
@@ -345,9 +346,30 @@ def test_memory_is_accounted_for_honestly(name: str, n_rows: int, model_of: Call
         tracemalloc.stop()
 
 
+def test_what_was_forgotten_or_replaced_in_between_is_claimed_by_nobody() -> None:
+    """Predictions go on while feedback is counted; nothing is kept for a request that is gone."""
+    memory = Memory(10_000, 1e9, Gauge("a", "a", registry=CollectorRegistry()))
+    memory.remember(ONE, np.zeros((2, 3)), {})
+    old = memory.find(ONE)
+    assert old
+    memory.remember(ONE, np.ones((2, 3)), {})
+    before = memory.n_bytes
+    assert memory.claim(ONE, old, [0]) is None
+    assert memory.n_bytes == before
+    new = memory.find(ONE)
+    assert new
+    assert memory.claim(ONE, new, [1, 0]) == [0, 1]
+    memory.release(ONE, old, [0, 1])
+    assert memory.claim(ONE, new, [1, 0]) == []
+    memory.release(ONE, new, [1])
+    assert memory.claim(ONE, new, [1, 0]) == [0]
+    memory.remember(ONE, np.zeros((10_000, 3)), {})
+    assert memory.claim(ONE, new, [0]) is None
+    assert memory.n_bytes == 0
+
+
 # What is refused ------------------------------------------------------------------------------------------------------
 
-ONE = "one"
 BAD = [
     ("no_object", [1], 422, "not_an_object", ""),
     ("text", "x", 422, "not_an_object", ""),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.test_cli import service
 from tests.integration.test_workers import ready_models, samples, wait_for
 from tests.support.http import predict, send
 from tests.support.server import ROOT, RunningServer
@@ -147,3 +148,12 @@ def test_a_log_that_cannot_be_is_refused_at_the_start(
     assert server.process.wait(timeout=60) == 78
     assert server.errors.startswith(sentence)
     assert server.errors.count("\n") == 1
+
+
+def test_the_gate_refuses_what_no_pod_would_start_with(house_prices: Path) -> None:
+    """A model without a column that is to be redacted fails it, and no pod is touched; the file need not be there."""
+    variables = {"BAKEHOUSE_PREDICTION_LOG": "/predictions/log", "BAKEHOUSE_PREDICTION_LOG_REDACT": "area"}
+    assert service("check", str(house_prices), **variables).returncode == 0
+    done = service("check", str(house_prices), **{**variables, "BAKEHOUSE_PREDICTION_LOG_REDACT": "owner"})
+    assert done.returncode == 78
+    assert done.stderr.startswith("BAKEHOUSE_PREDICTION_LOG_REDACT names owner")
