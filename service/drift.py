@@ -5,7 +5,6 @@ PromQL. To cost a request next to nothing, a call only remembers cells, and some
 What is written at a scrape is text that was made once, with the counts in between.
 """
 
-import sys
 import threading
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -22,6 +21,7 @@ from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from service.bins import Bin, Numbers, Places, Ranges, bins_of
 from service.config import Settings
 from service.contract import PREDICT, Contract
+from service.logs import log_bug
 from service.schema import Columns
 from service.series import FEATURE_IMPORTANCE, FEATURE_REFERENCE, FEATURE_ROWS, PREDICTION_REFERENCE, PREDICTION_ROWS
 
@@ -142,7 +142,7 @@ class Drift:
 
     def _tell(self, error: Exception) -> None:
         if not self._failed:
-            sys.stderr.write(f"Rows are missing in the counts for drift: {type(error).__name__}\n")
+            log_bug(error, "Rows are missing in the counts for drift.")
         self._failed = True
 
     def _remember(self, columns: Any, predictions: NDArray[Any] | None) -> None:

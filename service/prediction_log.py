@@ -11,7 +11,6 @@ import os
 import random
 import select
 import struct
-import sys
 import termios
 import threading
 import time
@@ -31,7 +30,7 @@ from service.artifact import Artifact
 from service.config import Settings, SettingsError
 from service.contract import Contract, answer_member
 from service.kept import Kept, keep, n_rows, restore
-from service.logs import STANDARD_OUTPUT
+from service.logs import STANDARD_OUTPUT, log_message
 from service.metrics import Metrics
 from service.schema import Columns
 
@@ -193,7 +192,7 @@ class PredictionLog:
         if trouble != self._trouble:
             self._trouble = trouble
             what = f"cannot be written ({trouble}): rows are dropped until it can" if trouble else "is written again"
-            sys.stderr.write(f"The prediction log {what}.\n")
+            log_message("error" if trouble else "info", f"The prediction log {what}.")
 
     def _lines(self, prediction: Prediction) -> Iterator[tuple[bytes, int]]:
         """Yield the lines of a prediction, each with its number of rows."""

@@ -30,8 +30,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from service import __version__
 from service.artifact import Artifact
-from service.series import METHODS
 from service.observe import QUEUE_SECONDS, ROUTE, ROWS, SPAN_ID, TRACE_ID
+from service.series import METHODS
 
 FLUSH_SECONDS = 5.0  # how long a stop waits for spans to be sent; the chart's termination period has ten to spare
 NANOSECONDS = 1_000_000_000

@@ -88,7 +88,7 @@ def lines(path: Path) -> list[Any]:
     """Return the lines of a file, each of which must be a whole one."""
     text = path.read_text()
     assert not text or text.endswith("\n")
-    return [json.loads(line) for line in text.splitlines()]
+    return check_lines(text)
 
 
 # What a line says -----------------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def test_while_the_file_cannot_be_written_rows_are_dropped_and_counted(
     one.predict("last", HOUSE)
     one.wait_until_written(4)
     assert [line["request_id"] for line in lines(folder / "log")] == ["last"]
-    said = capfd.readouterr().err.splitlines()
+    said = [line["message"] for line in check_lines(capfd.readouterr().err)]
     assert said == [
         "The prediction log cannot be written (No such file or directory): rows are dropped until it can.",
         "The prediction log is written again.",
@@ -349,6 +349,7 @@ def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
     code = """
 import sys
 from service.prediction_log import Target
+from tests.support.log import check_lines
 target = Target(sys.argv[1], lambda: None)
 for index in range(3000):
     target.follow()
