@@ -25,6 +25,7 @@ from service.metrics import Metrics
 from service.model import Model
 from service.prediction_log import LINE_BYTES, PredictionLog, Target, check_prediction_log, redacted_names
 from service.schema import parse_request
+from tests.support.log import check_lines
 
 ROOT = Path(__file__).parents[2]
 HOUSE = {"X": [[1500, 3], [2000, 10]]}
