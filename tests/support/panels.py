@@ -134,8 +134,21 @@ class Prometheus:
         return [series for series in found if series.get("values") or series.get("value", ("", "NaN"))[1] != "NaN"]
 
     def _get(self, path: str, parameters: Mapping[str, Any]) -> Any:
-        try:
-            with urllib.request.urlopen(f"{self._url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}") as answer:
-                return json.load(answer)["data"]
-        except urllib.error.HTTPError as error:
-            raise AssertionError(f"{parameters}: {error.read().decode()}") from error
+        return _get(f"{self._url}/api/v1/{path}", parameters)
+
+
+def query(url: str, expr: str) -> list[dict[str, Any]]:
+    """Return the series of an instant query now.
+
+    Raises:
+        AssertionError: If Prometheus refuses it.
+    """
+    return _get(f"{url.rstrip('/')}/api/v1/query", {"query": expr})["result"]  # type: ignore[no-any-return]
+
+
+def _get(url: str, parameters: Mapping[str, Any]) -> Any:
+    try:
+        with urllib.request.urlopen(f"{url}?{urllib.parse.urlencode(parameters)}") as answer:
+            return json.load(answer)["data"]
+    except urllib.error.HTTPError as error:
+        raise AssertionError(f"{parameters}: {error.read().decode()}") from error
