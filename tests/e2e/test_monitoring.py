@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.support.panels import Prometheus, query
 
+from docs.dashboards import texts
 from tests.bench.client import require_wrk, wrk
 from tests.bench.models import JSON, Request
 from tests.e2e.conftest import IMAGE, RELEASE, Images, Upgrade, wait_for_pods
 from tests.support.cluster import CHART, Cluster, Json, Running, wait_until
+from tests.support.panels import Prometheus, query
 
 HOUSES, KINDS = "houses", "kinds"  # a regression, which is rolled out anew, and a classifier, served in batches
 HOST_OF = {HOUSES: "houses.example.com", KINDS: "kinds.example.com"}
