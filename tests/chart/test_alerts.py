@@ -110,8 +110,8 @@ OBJECTIVES = [
         2 * HOUR,
         [
             *pods(2 * HOUR),
-            series("bakehouse_http_requests_total", range(2 * HOUR), pod="a", route="/predict", status="4xx"),
-            series("bakehouse_http_requests_total", range(2 * HOUR), pod="a", route="/readyz", status="5xx"),
+            series("bakehouse_http_requests_total", range(0, 12000, 100), pod="a", route="/predict", status="4xx"),
+            series("bakehouse_http_requests_total", range(0, 12000, 100), pod="a", route="/readyz", status="5xx"),
         ],
         silent=BOTH,
     ),

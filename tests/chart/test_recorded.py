@@ -13,7 +13,19 @@ from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, mean_abs
 
 from tests.chart.conftest import SETUPS
 from tests.support.helm import CHART, one, render
-from tests.support.rules import Phases, Series, evaluate, feedback, groups, json_labels, pod, rows_by_bin, run_promtool
+from tests.support.rules import (
+    NAMESPACE,
+    RELEASE,
+    Phases,
+    Series,
+    evaluate,
+    feedback,
+    groups,
+    json_labels,
+    pod,
+    rows_by_bin,
+    run_promtool,
+)
 
 ROOT = CHART.parents[1]
 RULES = groups()
@@ -136,6 +148,17 @@ def test_shares_of_requests_are_there_from_the_first_scrape_on(expect: Expect):
             for ratio, share in zip(ratios, (0.005, 0.05), strict=True)
         },
     )
+
+
+def test_dashboards_find_the_objectives(expect: Expect):
+    """Also before anybody asked for anything: the shares, the days and the bucket."""
+    promised = {"namespace": NAMESPACE, "release": RELEASE, "window": "30d"}
+    numbers = {
+        of("slo:objective_ratio", **promised, slo="availability"): 0.999,
+        of("slo:objective_ratio", **promised, slo="latency", le="0.25"): 0.99,
+        "count(bakehouse:slo:objective_ratio)": 2.0,
+    }
+    expect([], 0, numbers)
 
 
 # Feedback -------------------------------------------------------------------------------------------------------------
