@@ -132,7 +132,9 @@ def test_rare_categories_are_counted_together():
     bins = bins_of(reference, 64, tuple(words), False)
     assert len(bins.bins) == MAX_BINS
     assert sum(each.ratio for each in bins.bins) == pytest.approx(1)
-    assert counted(bins, [*words, "new"]) == {**dict.fromkeys(words[:17], 1), "other": 13, "unknown": 1}
+    expected = {**dict.fromkeys(words[:17], 1), "other": 13, "unknown": 1}
+    assert counted(bins, [*words, "new"]) == expected
+    assert counted(bins_of({**reference, "other": 0}, 60, None, False), [*words, "new"]) == expected
 
 
 def test_free_text_that_is_not_listed_is_another_and_not_unknown():
