@@ -37,7 +37,6 @@ STATUS_OF_ERROR = {
     errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
     errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
 }
-# Under which reason a refusal is counted; its key is what the log says.
 TICK_SECONDS = 0.5  # how often the heartbeat is sent and deadlines are looked at
 EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 NO_MORE_INPUT = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -554,7 +553,7 @@ class Worker(ThreadWorker):
             "duration_seconds": 0.0,
             "queue_seconds": 0.0,
             "rows": 0,
-            "model_version": self.app.lifecycle.served.version,
+            "model_version": self.app.model_version,
             "code": code,
         }
         log_request(status, line | ({"error": error} if error else {}))

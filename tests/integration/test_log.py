@@ -133,7 +133,8 @@ def test_at_the_level_warning_good_requests_cost_no_line(serve: Serve, house_pri
     assert [line["status"] for line in check_lines(server.output)] == [422]
     assert server.errors == ""
     metrics = send(server.health_port, "GET", "/metrics").body.decode()
-    assert 'bakehouse_http_requests_total{method="POST",route="/predict",status="2xx"} 1.0' in metrics
+    version = send(server.health_port, "GET", "/version").json["model"]["version"]
+    assert f'requests_total{{method="POST",route="/predict",status="2xx",version="{version}"}} 1.0' in metrics
 
 
 def test_a_model_that_says_what_it_is_asked_is_not_repeated(serve: Serve, tmp_path: Path) -> None:

@@ -350,7 +350,6 @@ def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
     code = """
 import sys
 from service.prediction_log import Target
-from tests.support.log import check_lines
 target = Target(sys.argv[1], lambda: None)
 for index in range(3000):
     target.follow()
