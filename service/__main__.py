@@ -10,7 +10,6 @@ from service.artifact import ArtifactError, verify
 from service.client import ClientError, base_url, healthcheck
 from service.config import Settings, SettingsError, settings_table
 from service.cpu import compute_threads
-from service.logs import begin as begin_log
 from service.memory import keep_memory
 from service.prestop import DrainError, drain
 
@@ -147,6 +146,7 @@ def _serve(settings: Settings, _options: argparse.Namespace) -> int:
     keep_memory()
     artifact = verify(settings.artifact)
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # somebody else's; ours is set where processes share series
+    from service.logs import begin as begin_log
     from service.server import Server  # imports NumPy, which must find the thread budget
 
     server = Server(settings, artifact)

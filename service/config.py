@@ -7,9 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from service.logs import LEVELS
-
 PREFIX = "BAKEHOUSE_"
+LOG_LEVELS = ("info", "warning", "error")
 AUTO = 0
 TRACING_PACKAGE = "opentelemetry.exporter.otlp.proto.http"  # needs the others of the extra
 
@@ -211,7 +210,7 @@ class Settings:
         "BAKEHOUSE_LOG_LEVEL",
         "info",
         "The lowest level of lines that are logged; warning leaves out requests that were answered as they should be.",
-        one_of=LEVELS,
+        one_of=LOG_LEVELS,
     )
 
     tracing: bool = _setting(

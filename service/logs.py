@@ -24,9 +24,12 @@ from wsgiref.types import WSGIEnvironment
 
 import orjson
 
+from service.config import LOG_LEVELS
+
 STANDARD_OUTPUT = 1
 STANDARD_ERROR = 2
-LEVELS = {"info": 0, "warning": 400, "error": 500}  # each with the lowest status of a request that is logged at it
+# Each with the lowest status of a request that is logged at it.
+LEVELS = dict(zip(LOG_LEVELS, (0, 400, 500), strict=True))
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")  # what can stand in a header and a log line as it is
 # Version ff is none, and version 00 ends after its 55 characters.
 TRACEPARENT = re.compile(

@@ -10,6 +10,7 @@ import pytest
 from service.config import SettingsError
 from service.tls import Certificate
 from tests.support.certificates import KEY, Authority
+from tests.support.log import check_lines
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_old_versions_of_tls_are_not_spoken(authority: Authority) -> None:
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
-def test_a_renewed_certificate_is_used_from_then_on(authority: Authority, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_renewed_certificate_is_used_from_then_on(authority: Authority, capfd: pytest.CaptureFixture[str]) -> None:
     """New connections get it without a restart; while the files are as they were, nothing is read again."""
     certificate = Certificate(*map(str, authority.issue("one.test")))
     before = certificate.context()
@@ -85,10 +86,10 @@ def test_a_renewed_certificate_is_used_from_then_on(authority: Authority, capsys
     after = certificate.context()
     assert name_in(after, authority) == "two.test"
     assert certificate.context() is after
-    assert capsys.readouterr().err == "The renewed certificate is in use.\n"
+    assert [line["message"] for line in check_lines(capfd.readouterr().err)] == ["The renewed certificate is in use."]
 
 
-def test_half_a_renewal_changes_nothing(authority: Authority, capsys: pytest.CaptureFixture[str]) -> None:
+def test_half_a_renewal_changes_nothing(authority: Authority, capfd: pytest.CaptureFixture[str]) -> None:
     """While the files do not fit each other, or are away, the last good certificate goes on; it is said once."""
     files = authority.issue("one.test", "one")
     certificate = Certificate(*map(str, files))
@@ -96,13 +97,13 @@ def test_half_a_renewal_changes_nothing(authority: Authority, capsys: pytest.Cap
     files[0].write_bytes(newer[0].read_bytes())
     for _ in range(2):
         assert name_in(certificate.context(), authority) == "one.test"
-    assert capsys.readouterr().err == (
-        "The renewed certificate cannot be used (KEY_VALUES_MISMATCH): the last one goes on.\n"
-    )
+    assert [line["message"] for line in check_lines(capfd.readouterr().err)] == [
+        "The renewed certificate cannot be used (KEY_VALUES_MISMATCH): the last one goes on."
+    ]
     files[1].unlink()
     for _ in range(2):
         assert name_in(certificate.context(), authority) == "one.test"
-    assert capsys.readouterr().err.count("cannot be used (No such file or directory)") == 1
+    assert capfd.readouterr().err.count("cannot be used (No such file or directory)") == 1
     files[1].write_bytes(newer[1].read_bytes())
     assert name_in(certificate.context(), authority) == "two.test"
 
