@@ -20,7 +20,9 @@ from tests.support.corpus import CASES, SETTINGS, Case
 
 EXAMPLE = {"X": [[1500, 3]]}
 JSON = {"Content-Type": "application/json"}
-OF_THE_MOMENT = re.compile(r'"(request_id|time|duration_seconds)":("[^"]*"|[0-9.e-]+)|_(sum|bucket)\{.*|process_.*')
+OF_THE_MOMENT = re.compile(
+    r'"(request_id|time|duration_seconds)":("[^"]*"|[0-9.e-]+)|_(sum|bucket)\{.*|^process_.*', re.MULTILINE
+)
 
 
 @pytest.fixture
