@@ -54,7 +54,7 @@ test: install .venv-checkov/installed ## Run every test that needs no container 
 test-image: install ## Prove the image and the path of one server; needs a container engine and 5 minutes
 	$(BIN)/pytest tests/image --capture=no
 
-e2e: install ## Prove releases and rollouts on a throw-away cluster; needs an engine, what CLUSTER needs and 25 minutes
+e2e: install ## Prove releases and rollouts on a throw-away cluster; needs an engine, wrk, what CLUSTER needs and 40 minutes
 	CLUSTER=$(CLUSTER) $(BIN)/pytest $(SCENARIOS) --capture=no
 
 bench: install ## Measure what predictions cost and write docs/performance.md; needs wrk and ten minutes
