@@ -27,6 +27,7 @@ EXPECTED_REQUESTS = (
     ("/predict", "POST", "2xx"),
     ("/predict", "POST", "4xx"),
     ("/predict", "POST", "5xx"),
+    ("/feedback", "POST", "5xx"),
     (series.UNMATCHED, "other", "5xx"),
 )
 

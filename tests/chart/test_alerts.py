@@ -322,6 +322,12 @@ FULL = [
         silent=("BakehouseSaturated",),
     ),
     Story(
+        "a few of many requests wait for a thread, and one is refused every now and then",
+        2 * HOUR,
+        pods(2 * HOUR, waits=0.1, waiting=0.002, refused=0.1),
+        silent=("BakehouseSaturated",),
+    ),
+    Story(
         "the certificate ends in less than two weeks",
         2 * HOUR,
         pods(2 * HOUR, certificate_days=13.9),
@@ -370,6 +376,12 @@ MODEL = [
         "the values of one feature shift",
         3 * HOUR,
         watched(3 * HOUR, area=SHIFTED),
+        {HOUR + 30: [], HOUR + 90: [alert("BakehouseFeatureDrift", feature="area")]},
+    ),
+    Story(
+        "the values of one feature shift, and nobody asks for more than probabilities",
+        3 * HOUR,
+        watched(3 * HOUR, area=SHIFTED, y=dict.fromkeys(AS_TRAINED, 0.0)),
         {HOUR + 30: [], HOUR + 90: [alert("BakehouseFeatureDrift", feature="area")]},
     ),
     Story(

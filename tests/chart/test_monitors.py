@@ -100,11 +100,11 @@ def test_alerts_link_their_pages_where_there_is_an_address():
         ({}, 900),
         ({"replicaCount": 6}, 6 * 180 + 50),
         ({"autoscaling": {"enabled": True, "maxReplicas": 8}}, 8 * 180 + 50),
-        ({"replicaCount": 6, "rollout": {"progressDeadlineSeconds": 600}}, 6 * 600 + 50),
+        ({"replicaCount": 6, "rollout": {"progressDeadlineSeconds": 600}}, 3600),
     ],
 )
 def test_versions_may_differ_for_as_long_as_a_rollout_takes(values: Json, seconds: int):
-    """Which depends on the number of pods and the deadline of each."""
+    """Which depends on the number of pods and the deadline of each, up to an hour."""
     (skew,) = [
         rule for group in groups(**values) for rule in group["rules"] if rule.get("alert") == "BakehouseVersionSkew"
     ]

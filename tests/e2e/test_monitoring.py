@@ -40,6 +40,8 @@ TYPICAL = AREAS.iloc[(np.arange(N_ROWS) + 0.5) * len(AREAS) // N_ROWS].to_numpy(
 SHIFTED = [[area * 10, age] for area, age in TYPICAL]  # no house that was sold then is so large
 ERROR = 1000.0  # dollars by which the true prices differ from the predicted ones
 LITTLE_PSI, SERIOUS_PSI = 0.1, 0.25
+# What begins to be looked at in the scenario's rollout, and does not fire: two versions, and always the same house.
+OF_ROLLOUTS = {"BakehouseVersionSkew", "BakehouseFeatureDrift", "BakehousePredictionDrift"}
 # One request at a time and one that waits: a release that cannot serve what it served before.
 STARVED = {
     "settings.threads": 1,
@@ -88,9 +90,9 @@ class Watched:
         found = self.query(expression)
         return float(found[0]["value"][1]) if len(found) == 1 else float("nan")
 
-    def firing(self, seconds: float) -> set[str]:
-        """Return the alerts of the releases that fired at any time of the last seconds."""
-        fired = f'max by (alertname) (max_over_time(ALERTS{{alertstate="firing", {PLACE}}}[{max(5, int(seconds))}s]))'
+    def alerts(self, seconds: float, state: str = "firing") -> set[str]:
+        """Return the alerts of the releases that fired at any time of the last seconds, or had another state."""
+        fired = f'max by (alertname) (max_over_time(ALERTS{{alertstate=~"{state}", {PLACE}}}[{max(5, int(seconds))}s]))'
         return {each["metric"]["alertname"] for each in self.query(fired)}
 
     def empty_panels(self, board: Json) -> tuple[list[str], int]:
@@ -100,7 +102,7 @@ class Watched:
         empty = [
             f"{one.query.panel}: {one.query.expr}"
             for one, other in zip(*of_both, strict=True)
-            if not (one.series or other.series or one.query.may_be_empty)
+            if not (one.series or other.series)
         ]
         return empty, len(of_both[0])
 
@@ -171,6 +173,9 @@ def watched(cluster: Cluster, images: Images, namespace: str, prometheus: str) -
 
 def test_a_healthy_rollout_under_load_raises_no_alert(watched: Watched, images: Images) -> None:
     """Nobody is woken by what is as it should be: no request fails, and no alert fires."""
+    n_pods = f"count(bakehouse_model_info{{{PLACE}}})"
+    wait_until("all pods are scraped", lambda: watched.value(n_pods) == N_PODS + 1)
+    time.sleep(10)  # two turns of the rules
     started = time.monotonic()
     with watched.clients(images) as running:
         wait_until("200 answers of v0", lambda: running.report()["answers"].get("v0", 0) >= 200)
@@ -180,7 +185,7 @@ def test_a_healthy_rollout_under_load_raises_no_alert(watched: Watched, images: 
         report = running.stop()
     print(f"\n{report['good']} good, {report['failed']} failed; {report['answers']}")
     assert report["failures"] == []
-    assert watched.firing(time.monotonic() - started) == set()
+    assert watched.alerts(time.monotonic() - started, "pending|firing") <= OF_ROLLOUTS
     versions = watched.query(f'count by (version) (max_over_time(bakehouse_model_info{{release="{HOUSES}"}}[5m]))')
     assert {each["metric"]["version"] for each in versions} == {"v0", "v1"}
 
@@ -254,10 +259,10 @@ def test_a_release_made_to_fail_fires_the_alert(watched: Watched) -> None:
     def fired() -> set[str]:
         with contextlib.suppress(AssertionError, WrongAnswerError):  # it fails its users in more ways than one
             watched.load(HOUSES, TYPICAL * 30, connections=64, seconds=10)
-        return {"BakehouseErrorBudgetBurn"} & watched.firing(time.monotonic() - started)
+        return {"BakehouseErrorBudgetBurn"} & watched.alerts(time.monotonic() - started)
 
     wait_until("the alert fires", fired, seconds=600)
     seconds = time.monotonic() - started
-    print(f"\nfired {seconds:.0f} s after the release: {watched.firing(seconds)}")
+    print(f"\nfired {seconds:.0f} s after the release: {watched.alerts(seconds)}")
     burning = watched.query(f'ALERTS{{alertname="BakehouseErrorBudgetBurn", alertstate="firing", {PLACE}}}')
     assert {(each["metric"]["severity"], each["metric"]["release"]) for each in burning} == {("page", HOUSES)}

@@ -69,6 +69,7 @@ def pod(
     refused: Phases = 0.0,
     reason: str = "queue_full",
     waits: float = 0.0,
+    waiting: float = 1.0,
     throttled: Phases = 0.0,
     started: Phases = 0.0,
     certificate_days: float = 90.0,
@@ -88,7 +89,8 @@ def pod(
         slow: Those among them that take longer than a quarter of a second.
         refused: Requests a minute that are refused for a reason.
         reason: Which one.
-        waits: Seconds that a request waits for a thread, on average.
+        waits: Seconds that a request waits for a thread, on average over those that wait.
+        waiting: Share of the requests that wait for a thread.
         throttled: Share of the periods in which the CPU limit stopped it.
         started: Serving processes a minute that are started beside the first.
         certificate_days: From the begin of the story to the end of the certificate.
@@ -134,8 +136,9 @@ def pod(
     yield series(f"{duration}_bucket", counted(list(fast), present), step, **route, le="0.25")
     yield series(f"{duration}_count", counted(asked, present), step, **route)
     yield add("bakehouse_http_requests_refused_total", refused, {**target, "reason": reason})
-    yield series("bakehouse_queue_wait_seconds_count", counted(asked, present), step, **target)
-    waited: Values = [(rate or 0.0) * waits for rate in asked]
+    queued: Values = [(rate or 0.0) * waiting for rate in asked]
+    yield series("bakehouse_queue_wait_seconds_count", counted(queued, present), step, **target)
+    waited: Values = [(rate or 0.0) * waits for rate in queued]
     yield series("bakehouse_queue_wait_seconds_sum", counted(waited, present), step, **target)
     yield add("bakehouse_cpu_periods_total", 600.0, target)
     stopped: Values = [600.0 * (share or 0.0) for share in over(throttled, minutes)]
