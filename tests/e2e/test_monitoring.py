@@ -22,6 +22,7 @@ from training.models import house_prices
 HOUSES, KINDS = "houses", "kinds"  # a regression, which is rolled out anew, and a classifier, served in batches
 HOST_OF = {HOUSES: "houses.example.com", KINDS: "kinds.example.com"}
 N_PODS = 2
+CONFIGURED_SECONDS = 300  # a kubelet may take two minutes to bring a Prometheus its new configuration
 MONITORED = {
     "metrics.monitor.kind": "ServiceMonitor",
     "metrics.monitor.interval": "2s",
@@ -64,7 +65,11 @@ def test_prometheus_scrapes_every_pod(
     upgrade("v1", metrics__monitor__kind=kind, metrics__monitor__interval="2s")
     names = {pod["metadata"]["name"] for pod in wait_for_pods(cluster, namespace, N_PODS)}
     info = f'bakehouse_model_info{{namespace="{namespace}", release="{RELEASE}", version="v1"}} == 1'
-    wait_until("both pods are scraped", lambda: {each["metric"]["pod"] for each in query(prometheus, info)} == names)
+
+    def scraped() -> bool:
+        return {each["metric"]["pod"] for each in query(prometheus, info)} == names
+
+    wait_until("both pods are scraped", scraped, CONFIGURED_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -174,7 +179,7 @@ def watched(cluster: Cluster, images: Images, namespace: str, prometheus: str) -
 def test_a_healthy_rollout_under_load_raises_no_alert(watched: Watched, images: Images) -> None:
     """Nobody is woken by what is as it should be: no request fails, and no alert fires."""
     n_pods = f"count(bakehouse_model_info{{{PLACE}}})"
-    wait_until("all pods are scraped", lambda: watched.value(n_pods) == N_PODS + 1)
+    wait_until("all pods are scraped", lambda: watched.value(n_pods) == N_PODS + 1, CONFIGURED_SECONDS)
     time.sleep(10)  # two turns of the rules
     started = time.monotonic()
     with watched.clients(images) as running:
