@@ -97,7 +97,7 @@ def _objective(
         number(
             f"Budget left of {slo}",
             "Of the requests that may be bad over the objective's window, the share that has not been so far; below 0"
-            " the promise is broken. Where Prometheus keeps series for less than the window, it is of the time kept only.",
+            " the promise is broken. Where Prometheus keeps series for less than that, it is of the time kept only.",
             units.PercentUnit,
             Query(left, "left"),
             width=4,
@@ -129,8 +129,8 @@ def _objective(
         ),
         graph(
             f"Burn rates of {slo}",
-            "How fast the budget goes, by window; above 1 it ends before the objective's window does. Alerts need a long"
-            " and a short window above 14.4, 6, 3 or 1 where slo.days is 30, and above other rates where it is not.",
+            "How fast the budget goes, by window; above 1 it ends before the objective's window does. Alerts need a"
+            " long and a short window above 14.4, 6, 3 or 1 where slo.days is 30, or others where it is not.",
             units.NoUnit,
             *(Query(_burn(recorded, window, objective), window) for window in WINDOWS),
             marks=BURN,

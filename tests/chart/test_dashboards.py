@@ -216,9 +216,9 @@ def test_prometheus_can_read_every_query(tmp_path: Path):
 # In the chart ---------------------------------------------------------------------------------------------------------
 
 
-def installed(**values: Any) -> list[dict[str, Any]]:
-    """Return the ConfigMaps and GrafanaDashboards that the values of metrics.dashboards give."""
-    found = rendered({"metrics": {"dashboards": values}})
+def installed(of: str = "default", **values: Any) -> list[dict[str, Any]]:
+    """Return the ConfigMaps and GrafanaDashboards that values of metrics.dashboards give a release of a namespace."""
+    found = rendered({"metrics": {"dashboards": values}}, namespace=of)
     return [each for each in found if "-dashboard-" in each["metadata"]["name"]]
 
 
@@ -249,6 +249,16 @@ def test_the_sidecar_finds_them():
         assert each["metadata"]["labels"]["shown"] == "yes"
         assert each["metadata"]["annotations"] == {"folder": "Models"}
         assert each["metadata"]["namespace"] == "grafana"
+
+
+def test_releases_of_one_name_share_the_namespace_of_the_sidecar():
+    """Helm refuses a release whose object is there already, and Kubernetes a name of more than 253 characters."""
+    namespaces = ["red", "blue", "n" * 63]
+    names = [each["metadata"]["name"] for of in namespaces for each in installed(of, enabled=True, namespace="grafana")]
+    assert len(set(names)) == len(names) == len(namespaces) * len(DASHBOARDS)
+    # A namespace has no dot, so that no release of another one can be called the same.
+    assert {name.partition(".")[0] for name in names} == set(namespaces)
+    assert max(len(name) for name in names) < 253 - 50, "of which the release's name has at most 50"
 
 
 def test_the_grafana_operator_finds_them():
