@@ -14,7 +14,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from docs.dashboards import FOLDER, texts
-from tests.support.helm import one
+from tests.support.helm import one, templates
 from tests.support.panels import VARIABLE, panels, queries
 from tests.support.pods import rendered
 from tests.support.promtool import promtool
@@ -275,3 +275,20 @@ def test_the_grafana_operator_finds_them():
         assert config_map["metadata"]["namespace"] == each["metadata"]["namespace"] == "grafana"
         assert (spec["instanceSelector"], spec["resyncPeriod"], spec["folder"]) == (selector, "10m", "Models: 1")
         assert spec["allowCrossNamespaceImport"] is True
+
+
+# Without an operator --------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_prometheus_reads_what_the_guide_gives_it(tmp_path: Path):
+    """The scrapes as they are written there, and as rules what follows the line "spec:" of the chart's object."""
+    guide = (FOLDER.parents[2] / "docs/monitoring.md").read_text()
+    assert "| sed '1,/^spec:/d'" in guide
+    values = {"image": {"tag": "v1"}, "metrics": {"monitor": {"kind": "PodMonitor"}, "rules": {"enabled": True}}}
+    (tmp_path / "house.rules.yaml").write_text(templates(values)["templates/rules.yaml"].partition("\nspec:\n")[2])
+    (scrapes,) = re.findall(r"```yaml\n(scrape_configs:.*?)```", guide, re.DOTALL)
+    file = tmp_path / "prometheus.yaml"
+    file.write_text(f"rule_files: [house.rules.yaml]\n{scrapes}")
+    checked = subprocess.run([promtool(), "check", "config", str(file)], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert re.search(r"SUCCESS: [1-9]\d* rules found", checked.stdout), checked.stdout
