@@ -153,7 +153,7 @@ def _features() -> list[Panel]:
             "Share of the values in each bin, in the time shown and in training. While two versions are served,"
             " choose one.",
             "bakehouse_feature",
-            'OF_VERSION, feature=~"$feature"',
+            'OF_VERSION, feature="$feature"',
             width=WIDTH,
         ),
         worst("missing", "Missing values", "Share of rows in which a feature is missing; the worst five features."),
@@ -172,11 +172,11 @@ def _features() -> list[Panel]:
 
 
 def _feedback() -> list[Panel]:
-    def quality(title: str, description: str, name: str, score: str, empty: str) -> Panel:
+    def quality(title: str, description: str, unit: str, name: str, score: str, empty: str) -> Panel:
         return graph(
             title,
             description,
-            units.NoUnit,
+            unit,
             Query(f"max by (version) (bakehouse:feedback_{name}{{OF_VERSION}})", "feedback {{version}}"),
             Query(score, "held out {{version}}"),
             empty=empty,
@@ -187,6 +187,7 @@ def _feedback() -> list[Panel]:
             "Mean absolute error",
             "Mean distance of predictions from the true values that came back, in the target's unit, beside that on the"
             " rows held out of training.",
+            units.NoUnit,
             "mean_absolute_error",
             '-max by (version) (bakehouse_model_score{OF_VERSION, score="neg_mean_absolute_error"})',
             NO_REGRESSION,
@@ -209,6 +210,7 @@ def _feedback() -> list[Panel]:
         quality(
             "Accuracy",
             "Share of predictions that were right, beside that on the rows held out of training.",
+            units.PercentUnit,
             "accuracy",
             'max by (version) (bakehouse_model_score{OF_VERSION, score="accuracy"})',
             NO_CLASSIFICATION,

@@ -20,8 +20,8 @@ from grafana_foundation_sdk.models.common import (
     VisibilityMode,
     VizOrientation,
 )
-from grafana_foundation_sdk.models.dashboard import Dashboard as BuiltDashboard
 from grafana_foundation_sdk.models.dashboard import (
+    AnnotationQuery,
     DashboardCursorSync,
     DashboardLinkType,
     DataSourceRef,
@@ -32,12 +32,14 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableRefresh,
     VariableSort,
 )
+from grafana_foundation_sdk.models.dashboard import Dashboard as BuiltDashboard
 from grafana_foundation_sdk.models.dashboard import Panel as BuiltPanel
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 TAG = "bakehouse"  # the links between the dashboards are by it
 DATASOURCE = DataSourceRef("prometheus", "${datasource}")
-OF_RELEASE = 'namespace=~"$namespace", release=~"$release"'
+# A variable of one value is compared with =, because Grafana escapes for =~ only what may be several values.
+OF_RELEASE = 'namespace="$namespace", release="$release"'
 OF_VERSION = f'{OF_RELEASE}, version=~"$version"'
 REFS = "ABCDEFGHIJ"  # what Grafana calls the queries of a panel
 WIDTH = 24  # columns of Grafana's grid
@@ -264,6 +266,20 @@ def choice(name: str, query: str, description: str, *, label: str = "", several:
     return variable
 
 
+class _Said(AnnotationQuery):
+    """An annotation with what is said of it on hovering, which Grafana's data source for Prometheus reads."""
+
+    def to_json(self) -> dict[str, object]:
+        return {**super().to_json(), "titleFormat": "Rollout", "textFormat": "{{release}} serves {{version}}"}
+
+
+class _Rollouts(dashboard.AnnotationQuery):
+    """The builder of the annotation; that of the SDK has no member for the texts."""
+
+    def __init__(self) -> None:
+        self._internal = _Said()
+
+
 def assembled(
     uid: str,
     title: str,
@@ -302,7 +318,7 @@ def assembled(
             .keep_time(True)
         )
         .annotation(
-            dashboard.AnnotationQuery()
+            _Rollouts()
             .name("Rollouts")
             .datasource(DATASOURCE)
             .icon_color("blue")
@@ -320,7 +336,7 @@ def assembled(
         .with_variable(
             choice(
                 "release",
-                'label_values(bakehouse_model_info{namespace=~"$namespace"}, release)',
+                'label_values(bakehouse_model_info{namespace="$namespace"}, release)',
                 "The Helm release.",
             )
         )

@@ -7,14 +7,14 @@ from docs.dashboards.parts import GREEN, RED, YELLOW, Panel, Query, assembled, c
 
 OBJECTIVE = "bakehouse:slo:objective_ratio"
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
-# Burn rates at which the alerts of 1 h, 6 h, 1 d and 3 d fire.
-BURN = ((None, GREEN), (1, YELLOW), (3, "orange"), (6, RED), (14.4, "dark-red"))
+# Above 1 the promise breaks, whatever its window is; the burn rates of alerts depend on the window.
+BURN = ((None, GREEN), (1, RED))
 BUDGET = ((None, RED), (0, YELLOW), (0.25, GREEN))
 # As the chart's rules have it: /readyz says 503 as long as a pod drains, which is an answer and no failure.
 ALL = 'bakehouse_http_requests_total{OF_RELEASE, route!="/readyz"}'
 FAILED = 'bakehouse_http_requests_total{OF_RELEASE, route!="/readyz", status="5xx"}'
 PREDICTED = 'bakehouse_http_request_duration_seconds_count{OF_RELEASE, route="/predict"}'
-FAST = 'bakehouse_http_request_duration_seconds_bucket{OF_RELEASE, route="/predict", le=~"$le"}'
+FAST = 'bakehouse_http_request_duration_seconds_bucket{OF_RELEASE, route="/predict", le="$le"}'
 
 
 def dashboard() -> Dashboard:
@@ -97,7 +97,7 @@ def _objective(
         number(
             f"Budget left of {slo}",
             "Of the requests that may be bad over the objective's window, the share that has not been so far; below 0"
-            " the promise is broken.",
+            " the promise is broken. Where Prometheus keeps series for less than that, it is of the time kept only.",
             units.PercentUnit,
             Query(left, "left"),
             width=4,
@@ -118,7 +118,8 @@ def _objective(
         ),
         graph(
             f"Budget of {slo}",
-            "The budget left, over the window that ends at each moment.",
+            "The budget left, over the window that ends at each moment. Prometheus has to keep series for at least that"
+            " window: with less, older failures are forgotten, and what seems to be left is wrong.",
             units.PercentUnit,
             Query(left, "left"),
             at_most=1,
@@ -128,7 +129,8 @@ def _objective(
         ),
         graph(
             f"Burn rates of {slo}",
-            "How fast the budget goes, by window. Alerts need a long and a short window above 14.4, 6, 3 or 1.",
+            "How fast the budget goes, by window; above 1 it ends before the objective's window does. Alerts need a"
+            " long and a short window above 14.4, 6, 3 or 1 where slo.days is 30, or others where it is not.",
             units.NoUnit,
             *(Query(_burn(recorded, window, objective), window) for window in WINDOWS),
             marks=BURN,
