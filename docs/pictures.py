@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -241,7 +242,11 @@ def formatted(value: float, unit: str, decimals: int | None = None) -> str:
 
 
 def main() -> None:
-    """Write docs/pictures/*.svg."""
+    """Write the pictures of all dashboards.
+
+    Raises:
+        SystemExit: With a sentence, if Prometheus does not answer, or knows no such release or feature.
+    """
     parser = argparse.ArgumentParser(prog="python -m docs.pictures", description=__doc__)
     parser.add_argument("url", help="the address of a Prometheus that scrapes the release and has its rules")
     parser.add_argument("--namespace", required=True)
@@ -250,16 +255,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3600, help="how long a time is drawn; default %(default)s")
     parser.add_argument("--rate-interval", default="1m", help="at least four scrapes; default %(default)s")
     parser.add_argument("--end", type=float, help="its end, as a Unix time; default now")
+    parser.add_argument(
+        "--output", type=Path, default=FOLDER, help="the folder, whose pictures are overwritten; default docs/pictures"
+    )
     options = parser.parse_args()
     chosen = {"namespace": options.namespace, "release": options.release}
+    if options.feature:
+        chosen["feature"] = options.feature
     prometheus = Prometheus(options.url, options.seconds, end=options.end, rate_interval=options.rate_interval)
-    FOLDER.mkdir(exist_ok=True)
-    for file in sorted(DASHBOARDS.glob("*.json")):
-        board = json.loads(file.read_text())
-        more = {"feature": options.feature} if options.feature and file.stem == "model" else {}
-        answers = prometheus.answers(board, {**chosen, **more})
-        drawn = picture(board, answers, f"{options.release} in {options.namespace}", options.seconds)
-        (FOLDER / f"{file.stem}.svg").write_text(drawn)
+    boards = {file.stem: json.loads(file.read_text()) for file in sorted(DASHBOARDS.glob("*.json"))}
+    try:
+        answers = {name: prometheus.answers(board, chosen) for name, board in boards.items()}
+    except (AssertionError, OSError) as error:
+        sys.exit(f"{parser.prog}: {options.url}: {error}")
+    options.output.mkdir(parents=True, exist_ok=True)
+    for name, board in boards.items():
+        drawn = picture(board, answers[name], f"{options.release} in {options.namespace}", options.seconds)
+        (options.output / f"{name}.svg").write_text(drawn)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from docs.dashboards import FOLDER, texts
+from tests.support.cluster import wait_until
 from tests.support.helm import one, templates
-from tests.support.panels import VARIABLE, panels, queries
+from tests.support.panels import VARIABLE, panels, queries, query
 from tests.support.pods import rendered
+from tests.support.prometheus import RunningPrometheus, prometheus_command
 from tests.support.promtool import promtool
 
 DASHBOARDS = {name.removesuffix(".json"): json.loads(text) for name, text in texts().items()}
@@ -47,8 +50,8 @@ def _board(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def exprs(board: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield panels' titles and queries with their variables."""
-    for query in queries(board, {name: f"${name}" for name in VARIABLES}):
-        yield query.panel, query.expr
+    for each in queries(board, {name: f"${name}" for name in VARIABLES}):
+        yield each.panel, each.expr
 
 
 def test_files_are_as_built():
@@ -204,8 +207,8 @@ def test_counters_are_never_read_raw(board: dict[str, Any]):
 
 def test_prometheus_can_read_every_query(tmp_path: Path):
     """With values for the variables, as a group of rules that promtool checks."""
-    found = {query for board in DASHBOARDS.values() for query in queries(board, VARIABLES)}
-    rules = [{"record": f"query{number}", "expr": query.expr} for number, query in enumerate(sorted(found))]
+    found = {each for board in DASHBOARDS.values() for each in queries(board, VARIABLES)}
+    rules = [{"record": f"query{number}", "expr": each.expr} for number, each in enumerate(sorted(found))]
     file = tmp_path / "queries.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
     checked = subprocess.run([promtool(), "check", "rules", str(file)], capture_output=True, text=True, check=False)
@@ -292,3 +295,31 @@ def test_a_plain_prometheus_reads_what_the_guide_gives_it(tmp_path: Path):
     checked = subprocess.run([promtool(), "check", "config", str(file)], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert re.search(r"SUCCESS: [1-9]\d* rules found", checked.stdout), checked.stdout
+
+
+# Pictures -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_release_that_prometheus_does_not_know_is_a_sentence(tmp_path: Path):
+    """Whoever draws pictures reads which releases there are, and the pictures of before are still there."""
+    info = {
+        "record": "bakehouse_model_info",
+        "expr": "vector(1)",
+        "labels": {"namespace": "models", "release": "house"},
+    }
+    group = {"name": "stand-in", "rules": [info]}
+    prometheus = RunningPrometheus(prometheus_command(), tmp_path, [], [group])
+    try:
+        prometheus.wait_until_ready()
+        wait_until("a release is known", lambda: query(prometheus.url, "bakehouse_model_info"), pause=0.1)
+        command = [sys.executable, "-m", "docs.pictures", prometheus.url, "--namespace", "models", "--release", "shed"]
+        output = tmp_path / "pictures"
+        drawn = subprocess.run(
+            [*command, "--output", str(output)], cwd=FOLDER.parents[2], capture_output=True, text=True, check=False
+        )
+    finally:
+        prometheus.stop()
+    assert drawn.returncode == 1
+    assert drawn.stderr.count("\n") == 1, drawn.stderr
+    assert "variable release has only the values ['house']" in drawn.stderr
+    assert not output.exists()
