@@ -33,8 +33,9 @@ LEVELS = dict(zip(LOG_LEVELS, (0, 400, 500), strict=True))
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")  # what can stand in a header and a log line as it is
 # Version ff is none, and version 00 ends after its 55 characters.
 TRACEPARENT = re.compile(
-    r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?", re.ASCII
+    r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?", re.ASCII
 )
+SAMPLED = 1  # the flag of a trace that somebody records
 # A line is one write, and writes of several processes to one pipe do not mix up to 4096 bytes, see pipe(7).
 MAX_MESSAGE_CHARACTERS = 1000
 MAX_PLACES = 20
@@ -61,18 +62,20 @@ def is_logged(status: int) -> bool:
 # Requests -----------------------------------------------------------------------------------------------------
 
 
-def trace_id(environ: WSGIEnvironment) -> str:
-    """Return the trace id of the caller's traceparent (W3C Trace Context), or nothing."""
+def trace_of(environ: WSGIEnvironment) -> tuple[str, bool]:
+    """Return the trace id of the caller's traceparent (W3C Trace Context), or "", and whether it is recorded."""
     trace = environ.get("HTTP_TRACEPARENT", "")
-    return match.group(1) if trace and (match := TRACEPARENT.fullmatch(trace)) else ""
+    if trace and (match := TRACEPARENT.fullmatch(trace)):
+        return match.group(1), bool(int(match.group(2), 16) & SAMPLED)
+    return "", False
 
 
-def request_id(environ: WSGIEnvironment, trace: str) -> str:
-    """Return the caller's X-Request-ID, else the id of its trace, else a new id."""
+def request_id(environ: WSGIEnvironment) -> str:
+    """Return the caller's X-Request-ID, else a new id; not that of its trace, which may hold many requests."""
     given = environ.get("HTTP_X_REQUEST_ID", "")
     if given and REQUEST_ID.fullmatch(given):
         return str(given)
-    return trace or new_request_id()
+    return new_request_id()
 
 
 def new_request_id() -> str:

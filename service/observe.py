@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from service.logs import is_logged, log_request, request_id, trace_id
+from service.logs import is_logged, log_request, request_id, trace_of
 from service.metrics import Metrics
 from service.series import METHODS, UNMATCHED
 
@@ -16,6 +16,7 @@ ROUTE = "bakehouse.route"  # the pattern of the route that answers, as far as on
 ROWS = "bakehouse.rows"  # how many rows were predicted
 CODE = "bakehouse.code"  # what was wrong, in the word of the problem that answers
 TRACE_ID = "bakehouse.trace_id"  # the trace that the request is part of, where it is known
+SAMPLED = "bakehouse.sampled"  # whether somebody records that trace
 SPAN_ID = "bakehouse.span_id"  # the request's own part of it, where traces are made
 QUEUE_SECONDS = "bakehouse.queue_seconds"  # how long the request waited for a thread, if it did; set by the worker
 OTHER = "other"  # the method of requests whose method is the callers' own
@@ -36,10 +37,11 @@ def observed(
 
     def observe(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         started = time.perf_counter()
-        trace = environ.get(TRACE_ID) or trace_id(environ)
-        if trace:
-            environ[TRACE_ID] = trace
-        identifier = environ[REQUEST_ID] = request_id(environ, trace)
+        if TRACE_ID not in environ:
+            trace, environ[SAMPLED] = trace_of(environ)
+            if trace:
+                environ[TRACE_ID] = trace
+        identifier = environ[REQUEST_ID] = request_id(environ)
         status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
 
         def start(line: str, headers: list[tuple[str, str]], *error: Any) -> Any:
@@ -56,7 +58,8 @@ def observed(
             path = environ["PATH_INFO"]
             route = environ.get(ROUTE) or (path if has_route(path) else UNMATCHED)
             method = environ["REQUEST_METHOD"]
-            exemplar = {"trace_id": trace} if trace else None  # so that a slow one is found from the histogram
+            # So that a slow one is found from the histogram.
+            exemplar = {"trace_id": environ[TRACE_ID]} if environ[SAMPLED] else None
             metrics.count_request(route, method, status, seconds, exemplar)
             if is_logged(status):
                 line = {

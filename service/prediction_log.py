@@ -298,7 +298,14 @@ class Target:
 
 
 def _has_room(fd: int) -> bool:
-    """Return whether somebody reads a pipe, so that it is not about to be full; what is no pipe always has room."""
+    """Return whether somebody reads a pipe, so that it is not about to be full; what is no pipe always has room.
+
+    So has one whose reader is gone: only writing tells.
+    """
+    poller = select.poll()
+    poller.register(fd, 0)
+    if poller.poll(0):
+        return True
     try:
         n_bytes = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
     except OSError:

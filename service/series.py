@@ -197,7 +197,7 @@ BATCH_REQUESTS = Series(
     HISTOGRAM,
     "bakehouse_batch_requests",
     "requests",
-    "Requests that the engine answered together.",
+    "Requests that the engine answered together; predictions made again for feedback are among them.",
     only=BATCHED,
     buckets=BATCH_REQUESTS_BUCKETS,
 )
@@ -205,7 +205,7 @@ BATCH_ROWS = Series(
     HISTOGRAM,
     "bakehouse_batch_rows",
     "rows",
-    "Rows that the engine answered together.",
+    "Rows that the engine answered together; those of feedback are among them.",
     only=BATCHED,
     buckets=BATCH_ROWS_BUCKETS,
 )

@@ -185,7 +185,11 @@ class Server(BaseApplication):
         if self.settings.tracing:
             from service.tracing import Tracing  # which imports a lot, and starts a thread: after the fork
 
-            self.tracing = Tracing(artifact)
+            try:
+                self.tracing = Tracing(artifact)
+            except ValueError as error:
+                log_message("error", f"Traces cannot be made ({error}): mend the variables OTEL_...")
+                sys.exit(Arbiter.WORKER_BOOT_ERROR)
         app = create_app(self.settings, model, self.metrics, self.lifecycle, self._watches(artifact), self.tracing)
         self.lifecycle.served = artifact
         if os.isatty(STANDARD_ERROR):

@@ -30,7 +30,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from service import __version__
 from service.artifact import Artifact
-from service.observe import QUEUE_SECONDS, ROUTE, ROWS, SPAN_ID, TRACE_ID
+from service.observe import QUEUE_SECONDS, ROUTE, ROWS, SAMPLED, SPAN_ID, TRACE_ID
 from service.series import METHODS
 
 FLUSH_SECONDS = 5.0  # how long a stop waits for spans to be sent; the chart's termination period has ten to spare
@@ -71,7 +71,9 @@ class Tracing:
 
             span = self._span_of(environ)
             context = span.get_span_context()
-            environ[TRACE_ID], environ[SPAN_ID] = format_trace_id(context.trace_id), format_span_id(context.span_id)
+            if context.is_valid:  # it is not where OpenTelemetry is turned off by its own variable
+                environ[TRACE_ID], environ[SPAN_ID] = format_trace_id(context.trace_id), format_span_id(context.span_id)
+                environ[SAMPLED] = context.trace_flags.sampled
             with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
                 try:
                     return application(environ, start)

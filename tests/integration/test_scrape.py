@@ -61,8 +61,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def use(server: RunningServer) -> None:
     """Have a server count what is not there before it happens."""
-    (first,) = re.findall(r"-d '(.*)'", server.errors)[:1]
-    assert send(server.port, "POST", "/predict", first, {"Content-Type": "application/json"}).status == 200
+    described = send(server.port, "GET", "/openapi.json").json["paths"]["/predict"]["post"]
+    assert predict(server.port, described["requestBody"]["content"]["application/json"]["example"]).status == 200
     assert predict(server.port, {"X": []}).status == 422
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from service.logs import LEVELS, is_logged, log_bug, log_message, log_request, request_id, set_level, trace_id
+from service.logs import LEVELS, is_logged, log_bug, log_message, log_request, request_id, set_level, trace_of
 from tests.conftest import ROOT
 from tests.support.corpus import CANARY
 from tests.support.log import SCHEMA, VALIDATOR, check_lines
@@ -43,8 +43,7 @@ def _every_level() -> Iterator[None]:
 def ids_of(**headers: str) -> tuple[str, str]:
     """Return trace id and request id of a request with these headers."""
     environ = {f"HTTP_{name.upper()}": value for name, value in headers.items()}
-    trace = trace_id(environ)
-    return trace, request_id(environ, trace)
+    return trace_of(environ)[0], request_id(environ)
 
 
 @pytest.mark.parametrize("given", ["a", "order-17", "A.b_c:d/e+f=g@h-1", "x" * 128])
@@ -60,10 +59,18 @@ def test_an_id_that_could_break_a_log_is_not_kept(given: str) -> None:
 
 
 @pytest.mark.parametrize("given", [TRACEPARENT, TRACEPARENT[:-2] + "00", "cc" + TRACEPARENT[2:] + "-what-comes-later"])
-def test_the_trace_id_stands_in(given: str) -> None:
-    """Tracing and logs meet in one id; later versions of the header may be longer."""
-    assert ids_of(traceparent=given) == (TRACE, TRACE)
-    assert ids_of(traceparent=given, x_request_id="not valid") == (TRACE, TRACE)
+def test_requests_of_one_trace_have_ids_of_their_own(given: str) -> None:
+    """The truth is told by them; later versions of the header may be longer."""
+    (trace, one), (_, other) = ids_of(traceparent=given), ids_of(traceparent=given)
+    assert trace == TRACE
+    assert NEW.fullmatch(one)
+    assert TRACE != one != other
+
+
+@pytest.mark.parametrize(("flags", "recorded"), [("00", False), ("01", True), ("02", False), ("ff", True)])
+def test_a_trace_says_whether_it_is_recorded(flags: str, recorded: bool) -> None:
+    """Nobody is led to a trace that does not exist."""
+    assert trace_of({"HTTP_TRACEPARENT": TRACEPARENT[:-2] + flags}) == (TRACE, recorded)
 
 
 @pytest.mark.parametrize(
