@@ -25,7 +25,8 @@ live, and they are then up to half a second old. Counters begin at 0 when the se
 
 Clients cannot make series: each label has fixed words, or values that the artifact or the operator decided on. The last
 column but one is the most series of a family that one server exposes, each bucket of a histogram counted; all together
-that is {total}. So it is with the default of 50 features that are watched for drift; more of them add up to 41 series each.
+that is {total}. So it is with the default of 50 features that are watched for drift; more of them add up to 41 series
+each.
 
 | series | type | unit | labels | at most | help |
 |---|---|---|---|---|---|
