@@ -28,7 +28,7 @@ class Values(NamedTuple):
 
     Args:
         text: What they are.
-        at_most: How many there can be in one server.
+        at_most: How many there can be in one server, for each combination of the labels before it.
     """
 
     text: str

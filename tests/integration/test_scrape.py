@@ -13,7 +13,6 @@ import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
 
 from docs.metrics import SERIES
 from service.artifact import read_manifest, write
@@ -67,12 +66,12 @@ def use(server: RunningServer) -> None:
     assert predict(server.port, {"X": []}).status == 422
 
 
-def by_feature(family: Metric) -> dict[str, list[Sample]]:
-    """Return the samples of a family by feature, all together where it has none."""
-    found: dict[str, list[Sample]] = {}
+def values_of(family: Metric, before: Sequence[str], label: str) -> list[set[str]]:
+    """Return the values of a label, for each combination of the labels that are declared before it."""
+    found: dict[tuple[str, ...], set[str]] = {}
     for sample in family.samples:
-        found.setdefault(sample.labels.get("feature", ""), []).append(sample)
-    return found
+        found.setdefault(tuple(sample.labels[name] for name in before), set()).add(sample.labels[label])
+    return list(found.values())
 
 
 def exposed(server: RunningServer) -> list[Metric]:
@@ -114,9 +113,9 @@ def test_servers_expose_what_is_declared_and_nothing_else(
             about = declared[family.name]
             assert (family.type, family.documentation) == (about.type, about.help)
             assert len(family.samples) <= about.at_most
-            for label, values in about.labels.items():
-                for samples in by_feature(family).values():  # each has bins of its own
-                    assert allowed(label, values, {sample.labels[label] for sample in samples}), family.name
+            for number, (label, values) in enumerate(about.labels.items()):
+                for found in values_of(family, list(about.labels)[:number], label):
+                    assert allowed(label, values, found), family.name
             labels = {label for sample in family.samples for label in sample.labels} - {"le"}
             assert labels == (set(about.labels) if family.samples else set()), family.name
     of_machine = {one.name for one in SERIES if one.only in (CPU_LIMITED, MEMORY_LIMITED)}
