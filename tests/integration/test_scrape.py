@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from docs.metrics import SERIES
 from service.artifact import read_manifest, write
 from service.series import CPU_LIMITED, MEMORY_LIMITED, Values
+from tests.conftest import ArtifactOf
 from tests.support.certificates import Authority
 from tests.support.holding import REQUEST, VARIABLE, held_requests
 from tests.support.http import connect, exchange, predict, send
@@ -27,7 +28,7 @@ Serve = Callable[..., RunningServer]
 OPEN_METRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 # What a setting turns on.
-EVERYTHING: dict[str, str] = {}
+EVERYTHING = {"BAKEHOUSE_PREDICTION_LOG": "/dev/null"}
 
 
 @pytest.fixture(scope="module")
@@ -90,21 +91,22 @@ def allowed(label: str, values: Sequence[str] | Values, found: set[str]) -> bool
 
 
 def test_servers_expose_what_is_declared_and_nothing_else(
-    serve: Serve, house_prices: Path, batched: Path, tmp_path: Path
+    serve: Serve, artifact_of: ArtifactOf, house_prices: Path, batched: Path, tmp_path: Path
 ) -> None:
     """The page of all series is true in both directions, labels, types and numbers of series included."""
     certificate, key = Authority(tmp_path).issue("one.test")
     tls = {"BAKEHOUSE_TLS_CERTIFICATE": str(certificate), "BAKEHOUSE_TLS_KEY": str(key)}
-    plain, shared, secure = (
+    plain, shared, secure, kinds = (
         serve(batched, **EVERYTHING),
         serve(house_prices, WEB_CONCURRENCY="2", **EVERYTHING),
         serve(house_prices, **tls),
+        serve(artifact_of("penguins")),
     )
     use(plain)
     use(shared)
     declared = {one.name: one for one in SERIES}
     seen = set()
-    for server in (plain, shared, secure):
+    for server in (plain, shared, secure, kinds):
         families = exposed(server)
         names = [family.name for family in families]
         assert len(set(names)) == len(names)
