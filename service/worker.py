@@ -127,13 +127,13 @@ class Worker(ThreadWorker):
         self._epoll = select.epoll()
         _allow_files(self.worker_connections + OWN_FILES)
         self._metrics = self.app.metrics
-        self._metrics.before_scrape(self._tell_moment)
         BaseWorker.init_process(self)
 
     # The poller ----------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Serve until the process is told to stop; then let requests under way end."""
+        self._metrics.before_scrape(self._tell_moment)
         self._listeners = {listener.fileno(): (listener, listener.getsockname()) for listener in self.sockets}
         self._epoll.register(self.PIPE[0], select.EPOLLIN)
         self._set_accepting(True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import select
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -87,8 +88,11 @@ def test_a_new_connection_takes_the_place_of_the_longest_idle(serve: Serve, hous
             connection.sendall(request)
             assert receive_answer(connection).status == 200
         assert predict(server.port, {"X": [[1500, 3]]}).status == 200
-        assert idle[1].recv(1) == b""
-        for connection in (idle[0], *idle[2:]):
+        (gone,), _, _ = select.select(idle, [], [], 30)
+        assert gone in idle[1:3]  # neighbours may have been answered by two threads, which end in either order
+        assert gone.recv(1) == b""
+        idle.remove(gone)
+        for connection in idle:
             connection.sendall(request)
             assert receive_answer(connection).status == 200
 

@@ -85,12 +85,13 @@ def test_what_waits_in_several_processes_adds_up(serve: Serve, held: Path, tmp_p
     """Threads, queues and connections of all of them, whichever one is scraped; of a dead process nothing is left."""
     server = serve(held, WEB_CONCURRENCY="2", BAKEHOUSE_THREADS="1", **{VARIABLE: str(tmp_path / "hold")})
     wait_for(lambda: ready_models(server) == 2)
-    queued, working = "bakehouse_queue_requests", 'bakehouse_connections{state="working"}'
-    with held_requests(server.port, tmp_path / "hold", 20):  # so many that both processes have some
+    busy, queued = "bakehouse_threads_busy", "bakehouse_queue_requests"
+    working = 'bakehouse_connections{state="working"}'
+    with held_requests(server.port, tmp_path / "hold", 20):  # so many that most often both processes have some
         wait_for(lambda: samples(server)["bakehouse_http_requests_in_flight"] == 20)
         found = [samples(server) for _ in range(8)]
-        for name, value in (("bakehouse_threads", 2), ("bakehouse_threads_busy", 2), (queued, 18), (working, 20)):
-            assert {sample[name] for sample in found} == {value}, name
+        told = {tuple(sample[name] for name in ("bakehouse_threads", busy, queued, working)) for sample in found}
+        assert told in ({(2, 2, 18, 20)}, {(2, 1, 19, 20)})
         os.kill(server.workers()[0], signal.SIGKILL)
         wait_for(lambda: samples(server)["bakehouse_processes_started_total"] == 3)
         assert samples(server)["bakehouse_threads"] == 1  # its successor is still loading
