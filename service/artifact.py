@@ -24,6 +24,7 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 MODEL = "model.joblib"
 GOLDEN = "golden.jsonl"
+REFERENCE = "reference.json"  # how features and predictions were distributed in training
 SHORT_DIGEST_LENGTH = 12  # hexadecimal digits: 48 bits, as unlikely to clash as an abbreviated commit
 
 

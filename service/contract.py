@@ -12,7 +12,9 @@ from typing import Any, Literal
 Kind = Literal["number", "boolean", "string"]
 
 PREDICT = "predict"  # the output that is answered as y_pred
-PER_CLASS_OUTPUTS = ("predict_proba", "decision_function")
+PREDICT_PROBA = "predict_proba"
+PER_CLASS_OUTPUTS = (PREDICT_PROBA, "decision_function")
+REGRESSION, CLASSIFICATION = "regression", "classification"  # tasks, as the manifest names them
 # scikit-learn's names of what an estimator can answer for a matrix of instances, in the order they are preferred in.
 OUTPUT_METHODS = (PREDICT, *PER_CLASS_OUTPUTS, "transform", "score_samples")
 

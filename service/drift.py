@@ -25,10 +25,7 @@ from service.logs import log_bug
 from service.schema import Columns
 from service.series import FEATURE_IMPORTANCE, FEATURE_REFERENCE, FEATURE_ROWS, PREDICTION_REFERENCE, PREDICTION_ROWS
 
-REFERENCE = "reference.json"
 ROWS_AT_ONCE = 256  # counted together; NumPy takes three times as long to sort twice as many numbers
-
-
 COUNTERS = (FEATURE_ROWS, PREDICTION_ROWS)
 
 

@@ -20,7 +20,7 @@ from service import series
 from service.artifact import Artifact
 from service.batch import joined
 from service.config import Settings
-from service.contract import PREDICT, Contract, Feature
+from service.contract import CLASSIFICATION, PREDICT, PREDICT_PROBA, REGRESSION, Contract, Feature
 from service.errors import (
     MAX_FAULTS,
     BodyTooLargeError,
@@ -36,8 +36,6 @@ from service.metrics import Metrics
 from service.model import Model
 from service.schema import JSON_TYPES, Columns, cell_problem, loads_carefully
 
-PREDICT_PROBA = "predict_proba"
-REGRESSION, CLASSIFICATION = "regression", "classification"
 ENTRY_BYTES = 320  # what remembering a request takes beside its id and its cells
 TOLD_BYTES = 200  # the same for a request of which some rows have their truth
 LOOK_SECONDS = 1.0  # how often is looked for what is too old, and the gauge is told: each takes time

@@ -24,10 +24,10 @@ from gunicorn.arbiter import Arbiter
 
 from service import health, series
 from service.app import create_app, create_health_app
-from service.artifact import Artifact, ArtifactError
+from service.artifact import REFERENCE, Artifact, ArtifactError
 from service.config import Settings, SettingsError
 from service.cpu import request_threads
-from service.drift import REFERENCE, Drift
+from service.drift import Drift
 from service.lifecycle import Lifecycle
 from service.logs import LOGGING, STANDARD_ERROR, log_message
 from service.metrics import Metrics, Reading, forget_gauges, share_series

@@ -150,7 +150,7 @@ def _contents(
     files = {
         artifact.MODEL: estimator_bytes,
         artifact.GOLDEN: golden_lines(contract, frame, asker, model.example),
-        "reference.json": artifact.canonical_json(reference),
+        artifact.REFERENCE: artifact.canonical_json(reference),
         "MODEL_CARD.md": model_card(manifest).encode(),
         "bom.cdx.json": artifact.canonical_json(bill_of_materials(manifest, model_sha256)),
         **raced.files,

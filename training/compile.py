@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import is_classifier, is_regressor
 
-from service.contract import PREDICT, Contract
+from service.contract import PREDICT, PREDICT_PROBA, Contract
 from service.plan import NOTHING
 from training.errors import UnsupportedError
 from training.trees import compile_trees
@@ -120,7 +120,7 @@ def _answer(name: str, estimator: Any) -> str:
         return "label"
     if name == "decision_function":
         return "scores"
-    if name == "predict_proba":
+    if name == PREDICT_PROBA:
         binary = len(estimator.classes_) == 2
         loss = getattr(estimator, "loss", None)
         if kind in ("LogisticRegression", "LogisticRegressionCV", "LinearDiscriminantAnalysis"):

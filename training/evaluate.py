@@ -13,20 +13,21 @@ from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from sklearn.utils import get_tags
 from sklearn.utils.multiclass import type_of_target
 
+from service.contract import CLASSIFICATION, REGRESSION
 from training.errors import BakeError, one_line
 
 HELD_OUT_SHARE = 0.25
 N_FOLDS = 5
 SMALL = 5000  # rows; below, one held-out split is a lottery, and five more fits are cheap
 SCORES_OF_TASK: dict[str, tuple[str, ...]] = {
-    "regression": ("r2", "neg_mean_absolute_error", "neg_root_mean_squared_error"),
-    "classification": ("accuracy", "balanced_accuracy", "f1_macro"),
+    REGRESSION: ("r2", "neg_mean_absolute_error", "neg_root_mean_squared_error"),
+    CLASSIFICATION: ("accuracy", "balanced_accuracy", "f1_macro"),
 }
 SCORES_OF_TARGETS: dict[str, tuple[str, ...]] = {  # of classifiers with several, by scikit-learn's type_of_target
     "multilabel-indicator": ("accuracy", "f1_macro"),
     "multiclass-multioutput": (),
 }
-TASK_OF_TYPE = {"regressor": "regression", "classifier": "classification", "clusterer": "clustering"}
+TASK_OF_TYPE = {"regressor": REGRESSION, "classifier": CLASSIFICATION, "clusterer": "clustering"}
 
 Report = Callable[[str], None]
 
@@ -68,7 +69,7 @@ def evaluate(estimator: Any, X: Any, y: Any, bar: Mapping[str, float], seed: int
     scores = _score_names(task, y, bar)
     if y is None or not scores:
         return Evaluation()
-    classes = np.asarray(y) if task == "classification" and np.ndim(y) == 1 else None
+    classes = np.asarray(y) if task == CLASSIFICATION and np.ndim(y) == 1 else None
     rarest = pd.Series(classes).value_counts().min() if classes is not None else 0
     try:
         train, test = train_test_split(
@@ -123,7 +124,7 @@ def _score_names(task: str, y: Any, bar: Mapping[str, float]) -> list[str]:
         except ValueError as error:
             raise BakeError(f"BAR names {name}, which is no score of scikit-learn: see sklearn.metrics.") from error
     usual = SCORES_OF_TASK.get(task, ())
-    if task == "classification" and np.ndim(y) > 1:
+    if task == CLASSIFICATION and np.ndim(y) > 1:
         usual = SCORES_OF_TARGETS.get(type_of_target(y), usual)
     return list(dict.fromkeys([*usual, *bar]))
 

@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from service.contract import PREDICT
+from service.contract import PREDICT, PREDICT_PROBA
 from training.derive import Asker, classes_of, replaced
 
 # Enough to tell important features from others; of wide models fewer rows, as each feature has its predictions to make.
 MOST_ROWS, LEAST_ROWS, MOST_PREDICTIONS = 200, 8, 20_000
 MOST_CELLS_AT_ONCE = 1_000_000  # 8 MB of numbers
-PROBABILITIES = "predict_proba"
 DIGITS = 6  # after the point; what is beyond them is rounding
 
 
@@ -37,7 +36,7 @@ def feature_importance(asker: Asker, frame: pd.DataFrame, seed: int) -> dict[str
     rows = np.random.default_rng(seed).permutation(len(frame))[:n_rows]
     sample = frame.iloc[rows].reset_index(drop=True)
     n_at_once = max(1, MOST_CELLS_AT_ONCE // sample.size)
-    output = PROBABILITIES if PROBABILITIES in asker.outputs else asker.outputs[0]
+    output = PREDICT_PROBA if PREDICT_PROBA in asker.outputs else asker.outputs[0]
     change = _change_of(output, asker.estimator)
     asker = Asker(asker.estimator, asker.container, [output])
     found: list[float] = []
@@ -70,7 +69,7 @@ def _mixed_up(sample: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 def _change_of(output: str, estimator: Any) -> Callable[[NDArray[Any], NDArray[Any]], float]:
     """Return what tells by how much answers changed, of shape (n_samples,) or (n_samples, n_columns)."""
-    if output == PROBABILITIES:
+    if output == PREDICT_PROBA:
         return lambda before, after: float(np.mean(np.abs(after - before).sum(axis=1) / 2))
     if output == PREDICT and classes_of(estimator) is not None:
         return lambda before, after: float(np.mean(before != after))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from service.artifact import MODEL, installed_version
-from service.contract import PREDICT, Contract
+from service.contract import PREDICT, PREDICT_PROBA, Contract
 from service.engine import (
     COMPILED_TREES,
     FOLDER,
@@ -173,7 +173,7 @@ def _treelite(estimator: Any, contract: Contract) -> Candidate:
         raise UnsupportedError("It takes ensembles of trees alone.")
     if contract.container != "float64":
         raise UnsupportedError("It takes a matrix of numbers.")
-    if more := {output.name for output in contract.outputs} - {PREDICT, "predict_proba"}:
+    if more := {output.name for output in contract.outputs} - {PREDICT, PREDICT_PROBA}:
         raise UnsupportedError(f"It has no {', '.join(sorted(more))}.")
     import treelite
 

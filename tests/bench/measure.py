@@ -10,10 +10,11 @@ from typing import Any
 
 import orjson
 
+from service.artifact import REFERENCE
 from service.config import Settings
 from service.contract import PREDICT
 from service.cpu import request_threads
-from service.drift import REFERENCE, Drift
+from service.drift import Drift
 from service.model import load_model
 from service.schema import parse_request
 from tests.bench import servers

@@ -10,9 +10,10 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from service.artifact import read_manifest
-from tests.integration.test_workers import ready_models, wait_for
+from tests.integration.test_workers import ready_models
 from tests.support.http import predict, send
 from tests.support.server import RunningServer
+from tests.support.waiting import wait_for
 
 Serve = Callable[..., RunningServer]
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

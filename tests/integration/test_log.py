@@ -4,7 +4,6 @@ import io
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tests.support.http import exchange, predict, send
 from tests.support.log import check_lines
 from tests.support.server import RunningServer
 from tests.support.speaking import speak
+from tests.support.waiting import wait_for
 
 Serve = Callable[..., RunningServer]
 EXAMPLE = {"X": [[1500, 3]]}
@@ -77,14 +77,6 @@ REQUESTS = {
     "npy with a head that is none": _with_body(NPY % b"predict", b"\x93NUMPY\x01\x00\x0e\x00{'%s': 1}\n" % C),
     "npy with names": _with_body(NPY % b"predict", _npy(np.zeros(1, [(f"a{CANARY}", "f8")]))),
 }
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Return once the condition holds; fails after a minute."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def messages(server: RunningServer) -> list[str]:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from tests.integration.test_cli import service
-from tests.integration.test_workers import ready_models, samples, wait_for
+from tests.integration.test_workers import ready_models, samples
 from tests.support.http import predict, send
 from tests.support.server import ROOT, RunningServer
+from tests.support.waiting import wait_for
 
 Serve = Callable[..., RunningServer]
 CANARY = 7331.3733

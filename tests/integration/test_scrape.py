@@ -4,7 +4,6 @@ import json
 import re
 import ssl
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.support.holding import REQUEST, VARIABLE, held_requests
 from tests.support.http import connect, exchange, predict, send
 from tests.support.promtool import promtool
 from tests.support.server import RunningServer
+from tests.support.waiting import wait_for
 
 Serve = Callable[..., RunningServer]
 OPEN_METRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
@@ -50,14 +50,6 @@ def samples(server: RunningServer) -> dict[str, float]:
     """Return every sample by name and labels, the model version left out."""
     found = re.findall(r"^([^#\s].*) (\S+)$", scrape(server), re.MULTILINE)
     return {re.sub(r',?version="\w*"', "", key).replace("{}", ""): float(value) for key, value in found}
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Return once the condition holds; fails after a minute."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def use(server: RunningServer) -> None:

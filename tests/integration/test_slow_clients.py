@@ -73,14 +73,6 @@ def n_refused(server: RunningServer) -> float:
     return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(sample)), 0)
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Return once the condition holds; fails after a minute."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 # Slow clients ---------------------------------------------------------------------------------------------------------
 
 

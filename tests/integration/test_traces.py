@@ -2,12 +2,10 @@
 
 import os
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +13,7 @@ from tests.support.collector import Collector, collecting
 from tests.support.http import predict, send
 from tests.support.log import check_lines
 from tests.support.server import RunningServer, free_port
+from tests.support.waiting import wait_for
 
 Serve = Callable[..., RunningServer]
 EXAMPLE = {"X": [[1500, 3], [2000, 10]]}
@@ -29,14 +28,6 @@ def variables(collector: Collector, **more: str) -> dict[str, str]:
         "OTEL_BSP_SCHEDULE_DELAY": "50",
         **more,
     }
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    """Return once the condition holds; fails after a minute."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_requests_at_the_same_time_are_traces_of_their_own(serve: Serve, house_prices: Path) -> None:

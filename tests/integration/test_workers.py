@@ -1,10 +1,8 @@
 """Several serving processes: metrics add up, and a killed process is replaced without a trace."""
 
-import itertools
 import os
 import re
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from service.artifact import verify
 from tests.support.holding import VARIABLE, held_requests
 from tests.support.http import predict, send
 from tests.support.server import RunningServer
+from tests.support.waiting import wait_for
 
 Serve = Callable[..., RunningServer]
 EXAMPLE = {"X": [[1500, 3], [2000, 10]]}
@@ -23,15 +22,6 @@ def samples(server: RunningServer) -> dict[str, float]:
     found = re.findall(r"^([^#\s].*) (\S+)$", text, re.MULTILINE)
     assert len(dict(found)) == len(found)
     return {key: float(value) for key, value in found}
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Return once the condition holds; fails after a minute."""
-    for attempt in itertools.count():
-        if condition():
-            return
-        assert attempt < 600
-        time.sleep(0.1)
 
 
 def ready_models(server: RunningServer) -> int:

@@ -5,13 +5,14 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm/bakehouse"
@@ -34,19 +35,6 @@ def run(
     )
     assert not check or done.returncode == 0, f"{shlex.join(command)}:\n{done.stdout}{done.stderr}"
     return done
-
-
-def wait_until(what: str, holds: Callable[[], Any], seconds: float = 120, pause: float = 0.5) -> Any:
-    """Return what a condition gives once it gives something.
-
-    Raises:
-        AssertionError: If it did not within this time.
-    """
-    deadline = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < deadline, f"after {seconds} s: not {what}"
-        time.sleep(pause)
-    return found
 
 
 class Running:

@@ -1,7 +1,5 @@
 """A real Prometheus as a process of its own, which scrapes servers of this machine as if they were a release's pods."""
 
-import os
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -10,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
 import yaml
 
+from tests.support.promtool import program
 from tests.support.server import free_port
 
 NAMESPACE = "models"
@@ -27,16 +25,9 @@ class Pod(NamedTuple):
     health_port: int
 
 
-ADVICE = "prometheus is not on the PATH: take it from a release of Prometheus 3 (prometheus.io/download)"
-
-
 def prometheus_command() -> str:
-    """Return the path of prometheus; without it the test is skipped, or fails where CI is set."""
-    if found := shutil.which("prometheus"):
-        return found
-    if os.environ.get("CI"):
-        pytest.fail(ADVICE)
-    pytest.skip(ADVICE)
+    """Return the path of prometheus, as program does."""
+    return program("prometheus")
 
 
 class RunningPrometheus:

@@ -5,13 +5,17 @@ import shutil
 
 import pytest
 
-ADVICE = "promtool is not on the PATH: take it from a release of Prometheus 3 (prometheus.io/download)"
+
+def program(name: str) -> str:
+    """Return the path of a program of Prometheus; without it the test is skipped, or fails where CI is set."""
+    if found := shutil.which(name):
+        return found
+    advice = f"{name} is not on the PATH: take it from a release of Prometheus 3 (prometheus.io/download)"
+    if os.environ.get("CI"):
+        pytest.fail(advice)
+    pytest.skip(advice)
 
 
 def promtool() -> str:
-    """Return the path of promtool; without it the test is skipped, or fails where CI is set."""
-    if found := shutil.which("promtool"):
-        return found
-    if os.environ.get("CI"):
-        pytest.fail(ADVICE)
-    pytest.skip(ADVICE)
+    """Return the path of promtool, as program does."""
+    return program("promtool")

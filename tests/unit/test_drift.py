@@ -23,9 +23,10 @@ from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
+from service.artifact import REFERENCE
 from service.config import Settings
 from service.contract import Contract, Feature, Output
-from service.drift import REFERENCE, ROWS_AT_ONCE, Drift
+from service.drift import ROWS_AT_ONCE, Drift
 from service.metrics import Metrics
 from service.model import Model
 from service.schema import parse_request

@@ -9,7 +9,6 @@ import resource
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -26,18 +25,10 @@ from service.model import Model
 from service.prediction_log import LINE_BYTES, PredictionLog, Target, check_prediction_log, redacted_names
 from service.schema import parse_request
 from tests.support.log import check_lines
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 HOUSE = {"X": [[1500, 3], [2000, 10]]}
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """Return what the condition gives, once that is true; fails after a minute."""
-    deadline = time.monotonic() + 60
-    while not (result := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return result
 
 
 class Logged:
