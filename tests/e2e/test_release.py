@@ -135,7 +135,8 @@ def test_the_version_is_one_chain(cluster: Cluster, upgrade: Upgrade, images: Im
         assert 'version="v0"' in metrics
         logs += cluster.kubectl("-n", namespace, "logs", name)
     assert '"route":"/predict"' in logs
-    assert {json.loads(line)["model_version"] for line in logs.splitlines() if line.startswith('{"time"')} == {"v0"}
+    lines = [json.loads(line) for line in logs.splitlines() if line.startswith("{")]
+    assert {line["model_version"] for line in lines if line["event"] == "request"} == {"v0"}
 
 
 def test_upgrades_have_no_conflicts_with_whoever_scales(cluster: Cluster, upgrade: Upgrade, namespace: str) -> None:
