@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.contract import PREDICT, Contract
 
 N_BINS = 10
+FEW_ROWS_A_VALUE = 10  # on average, or a few rows of anything would look like a few values
 REFITTED = "The scores are of the recipe on held-out rows; the estimator that is served was then fitted on all rows."
 FITTED_ELSEWHERE = "The estimator was fitted elsewhere; it may have seen the rows that it was scored on."
 MAX_COUNTED_VALUES = 50  # the most frequent ones; the rest is counted together
@@ -32,7 +33,10 @@ def data_digest(frame: pd.DataFrame, y: Any) -> str:
 def reference_bins(contract: Contract, frame: pd.DataFrame, answers: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Return how each feature and the predictions are distributed in training: what drift is measured against."""
     features = {
-        feature.name: _distribution(frame[feature.name], feature.kind == "number" and feature.categories is None)
+        feature.name: _distribution(
+            values := frame[feature.name],
+            feature.kind == "number" and feature.categories is None and not _are_few(values),
+        )
         for feature in contract.features
     }
     predictions = {}
@@ -40,6 +44,11 @@ def reference_bins(contract: Contract, frame: pd.DataFrame, answers: Mapping[str
         values = pd.Series(answers[PREDICT])
         predictions[PREDICT] = _distribution(values, values.dtype.kind == "f" and contract.classes is None)
     return {"n_samples": len(frame), "features": features, "predictions": predictions}
+
+
+def _are_few(values: "pd.Series[Any]") -> bool:
+    """Return whether numbers are flags, counts or codes, of which a bin between deciles would hold several."""
+    return bool(0 < values.nunique() <= min(N_BINS, values.count() / FEW_ROWS_A_VALUE))
 
 
 def _distribution(values: "pd.Series[Any]", continuous: bool) -> dict[str, Any]:

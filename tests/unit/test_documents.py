@@ -62,6 +62,25 @@ def test_categories_of_numbers_are_counted_by_value():
     assert bins_of([1.0, 2.0, 2.0], categories=(1, 2))["values"] == [2.0, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("values", "by_value"),
+    [
+        ([0.0, 1.0] * 10, True),  # a flag
+        ([5.0, np.nan] * 10, True),
+        ([*range(10)] * 10, True),  # a count of 0 to 9
+        ([*range(11)] * 11, False),
+        ([*range(10)] * 9, False),  # any ten numbers would look so
+    ],
+)
+def test_numbers_of_few_values_are_counted_by_value(values: list[float], by_value: bool):
+    """A bin between deciles would hold several of them, and a change from one to the other would not show."""
+    bins = bins_of([float(value) for value in values])
+    assert ("values" in bins) == by_value
+    if by_value:
+        assert sorted(bins["values"]) == sorted(set(values) - {np.nan})
+    assert sum(bins["counts"]) + bins["missing"] == len(values)
+
+
 def test_rare_values_are_counted_together():
     """The file stays small however many there are; equal counts are ordered by value."""
     bins = bins_of([f"word {number:02}" for number in range(MAX_COUNTED_VALUES + 7)])
