@@ -2,14 +2,17 @@
 
 Counters add up over pods and processes and leave the window to whoever asks, so distances such as PSI are left to
 PromQL. To cost a request next to nothing, a call only remembers cells, and some hundred rows are then counted at once.
+Where requests come so fast that this, too, would be felt, some of them are drawn, each of which counts for several.
 What is written at a scrape is text that was made once, with the counts in between.
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
+from random import random
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,8 @@ from service.schema import Columns
 from service.series import FEATURE_IMPORTANCE, FEATURE_REFERENCE, FEATURE_ROWS, PREDICTION_REFERENCE, PREDICTION_ROWS
 
 ROWS_AT_ONCE = 256  # counted together; NumPy takes three times as long to sort twice as many numbers
+ROWS_A_SECOND = 1000  # about so many are counted of a process's; an hour of a tenth of them tells as much as one needs
+MAX_COUNTS_FOR = 100
 COUNTERS = (FEATURE_ROWS, PREDICTION_ROWS)
 
 
@@ -73,6 +78,7 @@ class Drift:
         settings: How many features to watch, and the most rows of one request to count.
         directory: Where serving processes share their counts; None for one process.
         slot: This process's place among them.
+        clock: Tells the time, in seconds.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class Drift:
         settings: Settings,
         directory: Path | None = None,
         slot: int = 1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._version = version
         self._n_most = settings.drift_rows
@@ -127,11 +134,16 @@ class Drift:
         self._requests: list[tuple[Any, NDArray[Any] | None]] = []  # remembered: numbers and predictions
         self._found: list[int] = []  # the places of other cells
         self._n_rows = 0
+        self._counts_for = 1  # how many requests one that is remembered stands for
+        self._n_lately = 0  # rows remembered since that was last chosen
+        self._clock, self._since = clock, clock()
         self._failed = False
         self._texts: dict[bool, list[str]] = {}
 
     def __call__(self, _request_id: str, columns: Columns, outputs: Mapping[str, NDArray[Any]]) -> None:
-        """Count the rows of one request, sooner or later; never fails, and changes nothing."""
+        """Count the rows of one request, sooner or later, or leave that to another one; never fails."""
+        if self._counts_for > 1 and random() * self._counts_for > 1:  # noqa: S311 - no secret
+            return
         try:
             self._remember(columns, outputs.get(PREDICT) if self._counts_predictions else None)
         except Exception as error:  # noqa: BLE001 - a prediction is not to fail because it cannot be counted
@@ -165,7 +177,8 @@ class Drift:
 
     def _count(self) -> None:
         """Count what is remembered, and forget it; the caller holds the lock."""
-        requests, found = self._requests, self._found
+        requests, found, counts_for = self._requests, self._found, self._counts_for
+        self._choose_how_many()
         self._requests, self._found, self._n_rows = [], [], 0
         n_places = len(self._bins)
         predicted = [predictions for _, predictions in requests if predictions is not None]
@@ -182,7 +195,16 @@ class Drift:
             else:
                 numbers = np.array([np.concatenate(cells) for cells in zip(*parts, strict=True)])
             counts += self._numbers.counts(numbers, n_places)
-        self._counts.add(counts)
+        self._counts.add(counts_for * counts)
+
+    def _choose_how_many(self) -> None:
+        """Let one request stand for as many as are too many, going by what is remembered now."""
+        now = self._clock()
+        self._n_lately += self._n_rows
+        if self._n_lately >= ROWS_A_SECOND or now - self._since > 1:  # else too little to go by
+            n_came, n_wanted = self._n_lately * self._counts_for, ROWS_A_SECOND * (now - self._since)
+            self._counts_for = 1 + int(min(n_came / max(n_wanted, 1), MAX_COUNTS_FOR - 1))
+            self._n_lately, self._since = 0, now
 
     # What is scraped --------------------------------------------------------------------------------------------------
 

@@ -265,7 +265,7 @@ FEATURE_ROWS = Series(
     COUNTER,
     "bakehouse_feature_rows_total",
     "rows",
-    "Rows predicted, by the bin that their value of a feature is in.",
+    "Rows predicted, by the bin that their value of a feature is in; some of many stand for all.",
     {"version": VERSION, "feature": FEATURE, "bin": BIN, "kind": BIN_KIND},
     only=WATCHED,
 )
@@ -273,7 +273,7 @@ PREDICTION_ROWS = Series(
     COUNTER,
     "bakehouse_prediction_rows_total",
     "rows",
-    "Rows predicted, by the bin that their prediction is in.",
+    "Rows predicted, by the bin that their prediction is in; some of many stand for all.",
     {"version": VERSION, "bin": BIN, "kind": BIN_KIND},
     only=PREDICTIONS_WATCHED,
 )

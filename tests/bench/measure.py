@@ -2,10 +2,13 @@
 
 import asyncio
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from itertools import count, cycle
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -31,8 +34,10 @@ CONNECTION_COUNTS = (1, 4, 16, 64, 256)
 WORKER_COUNTS = (1, 2, 4)
 OVERLOAD = 5
 MOST_IN_FLIGHT = 800  # below the connections that a server of either kind holds
-DRIFT_MODELS = (LINEAR, LOGISTIC, WIDE)  # of 2, 30 and 50 features
+DRIFT_MODELS = (LINEAR, LOGISTIC, WIDE)  # of 2, 30 and 200 features
 DRIFT_CALLS = 20_000
+DRIFT_REQUESTS = 100  # different ones
+WINDOW_ROWS, LEAST_WINDOW_REQUESTS = 512, 32  # some tenths of a second
 SCRAPES = 50
 UNIT = "unit"
 NOT_SERVED = "not served (415)"
@@ -49,6 +54,7 @@ class Effort:
         seconds: How long one measurement takes; wrk takes whole seconds.
         starts: How often a server is started for the time that it takes.
         overload_seconds: How long capacity and overload are measured.
+        drift_seconds: How long a server counts for drift and does not, in turns.
     """
 
     turns: int = 11
@@ -56,9 +62,10 @@ class Effort:
     seconds: int = 1
     starts: int = 7
     overload_seconds: int = 10
+    drift_seconds: int = 20
 
 
-QUICK = Effort(turns=2, growth_turns=1, starts=2, overload_seconds=3)
+QUICK = Effort(turns=2, growth_turns=1, starts=2, overload_seconds=3, drift_seconds=3)
 
 
 @dataclass(frozen=True)
@@ -355,28 +362,36 @@ def overload(bench: Bench) -> dict[str, Any]:
 
 
 def drift(bench: Bench) -> dict[str, Any]:
-    """What counting rows for drift adds to a request, in this process, as a share of the request's; and a scrape."""
+    """What counting rows for drift adds to a request, alone and in a server under load; and a scrape."""
     found = {}
+    for name in DRIFT_MODELS:
+        model = bench.models[name]
+        for what, request_of, n_rows, connections in (
+            ("1 row, JSON", Model.json_request, 1, CONNECTIONS),
+            (f"{BULK_ROWS} rows, JSON", Model.json_request, BULK_ROWS, BULK_CONNECTIONS),
+            (f"{BULK_ROWS} rows, NumPy", Model.npy_request, BULK_ROWS, BULK_CONNECTIONS),
+        ):
+            bench.report(f"drift of {name}, {what}")
+            call, request = drift_call(model, n_rows), request_of(model, n_rows)
+            alone_us = statistics.median(many_calls_us(call) for _ in range(bench.effort.growth_turns))
+            with tempfile.TemporaryDirectory(prefix="bakehouse-bench-") as folder:
+                n_requests = WINDOW_ROWS // n_rows + LEAST_WINDOW_REQUESTS
+                windows = servers.Windows(n_requests, Path(folder) / "windows")
+                with servers.ours(model, windows=windows) as server:
+                    wrk(server.port, request, ask(server.port, request), connections, bench.effort.drift_seconds)
+                    pairs = windows.pairs()
+            with_us, without_us = (statistics.fmean(values) for values in zip(*pairs, strict=True))
+            found[f"{name} {what}"] = {
+                "alone_us": alone_us,
+                "cpu_us": without_us,
+                "alone_share": alone_us / without_us,
+                "share": with_us / without_us - 1,
+                "n_windows": len(pairs),
+            }
     with ExitStack() as stack:
-        for name in DRIFT_MODELS:
-            server = bench.ours(stack, name)
-            for what, request_of, n_rows, connections in (
-                ("1 row, JSON", Model.json_request, 1, CONNECTIONS),
-                (f"{BULK_ROWS} rows, JSON", Model.json_request, BULK_ROWS, BULK_CONNECTIONS),
-                (f"{BULK_ROWS} rows, NumPy", Model.npy_request, BULK_ROWS, BULK_CONNECTIONS),
-            ):
-                bench.report(f"drift of {name}, {what}")
-                request = request_of(bench.models[name], n_rows)
-                case = Case(server, request, ask(server.port, request), connections)
-                call = drift_call(bench.models[name], n_rows)
-                measure(case, 1)
-                turns = []
-                for _ in range(bench.effort.growth_turns):
-                    turn = {"drift_us": many_calls_us(call), "cpu_us": measure(case, bench.effort.seconds)["cpu_us"]}
-                    turns.append({**turn, "share": turn["drift_us"] / turn["cpu_us"]})
-                found[f"{name} {what}"] = medians(turns)
+        server = bench.ours(stack, WIDE)
         scrapes = []
-        for _ in range(SCRAPES):  # of the last one, which has the most features
+        for _ in range(SCRAPES):
             before = sum(server.cpu_seconds().values())
             body = send(server.health_port, "GET", "/metrics").body
             scrapes.append(sum(server.cpu_seconds().values()) - before)
@@ -389,13 +404,16 @@ def drift(bench: Bench) -> dict[str, Any]:
 
 
 def drift_call(model: Model, n_rows: int) -> Callable[[], None]:
-    """Return what counts a request of so many rows, as the service does."""
+    """Return what counts a request of so many rows, another one each time; none stands for others."""
     loaded = load_model(model.artifact)
     reference = orjson.loads(loaded.artifact.read(REFERENCE))
-    counting = Drift(reference, loaded.contract, loaded.artifact.version, Settings())
-    columns = parse_request(model.json_request(n_rows).body, loaded.contract, n_rows).columns
-    outputs = loaded.predict(columns, [PREDICT])
-    return lambda: counting("", columns, outputs)
+    counting = Drift(reference, loaded.contract, loaded.artifact.version, Settings(), clock=count(step=3600).__next__)
+    requests = []
+    for first in range(DRIFT_REQUESTS):
+        columns = parse_request(model.json_request(n_rows, first).body, loaded.contract, n_rows).columns
+        requests.append((columns, loaded.predict(columns, [PREDICT])))
+    following = cycle(requests)
+    return lambda: counting("", *next(following))
 
 
 def many_calls_us(call: Callable[[], None], n_calls: int = DRIFT_CALLS) -> float:

@@ -25,7 +25,7 @@ DESCRIPTIONS = {
     FOREST: "forest of 100 trees",
     MIXED: "mixed columns, gradient boosting",
 }
-WIDE = "wide"  # of 50 features; not shipped
+WIDE = "wide"  # of 200 features; not shipped
 FILES = {WIDE: "tests/bench/apps/wide.py", **{name: f"training/models/{name}.py" for name in DESCRIPTIONS}}
 JSON, NPY = "application/json", "application/x-npy"
 NO_SUCH_OPTION = 2  # argparse
@@ -82,14 +82,14 @@ class Model:
         X, _ = importlib.import_module(FILES[self.name].removesuffix(".py").replace("/", ".")).load()
         return pd.DataFrame(X)
 
-    def rows(self, n_rows: int) -> Any:
+    def rows(self, n_rows: int, first: int = 0) -> Any:
         """Return rows of the data, from the start again where there are too few, as the estimator takes them."""
-        frame = self._data.iloc[np.arange(n_rows) % len(self._data)].reset_index(drop=True)
+        frame = self._data.iloc[np.arange(first, first + n_rows) % len(self._data)].reset_index(drop=True)
         return frame if self.takes_frame else frame.to_numpy(dtype=np.float64)
 
-    def json_request(self, n_rows: int) -> Request:
-        """Return a request of lists of values."""
-        rows = self.rows(n_rows)
+    def json_request(self, n_rows: int, first: int = 0) -> Request:
+        """Return a request of lists of values, of so many rows from one on."""
+        rows = self.rows(n_rows, first)
         values = rows.astype(object).where(rows.notna(), None).to_numpy() if self.takes_frame else rows
         return Request(orjson.dumps({"X": values.tolist()}), JSON, self._answer(rows))
 

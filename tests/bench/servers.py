@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -127,8 +128,26 @@ def proportional_bytes(pid: int) -> int:
     return int(kilobytes) * 1024
 
 
-def ours(model: Model, workers: int = 1) -> Server:
-    """Start the service on an artifact, with the defaults of its settings."""
+@dataclass(frozen=True)
+class Windows:
+    """Windows of requests, with counting for drift in every other one.
+
+    Args:
+        n_requests: How many requests a window has.
+        file: Where the server writes what each window took.
+    """
+
+    n_requests: int
+    file: Path
+
+    def pairs(self) -> list[tuple[float, float]]:
+        """Return the CPU time of a request in windows with and without, in microseconds; not those of the start."""
+        times = [float(line) for line in self.file.read_text().splitlines()]
+        return list(zip(times[2::2], times[3::2], strict=False))
+
+
+def ours(model: Model, workers: int = 1, windows: Windows | None = None) -> Server:
+    """Start the service on an artifact, with the defaults of its settings; with windows, as an app of the bench."""
     port, health_port = free_port(), free_port()
     variables = {
         "BAKEHOUSE_ARTIFACT": str(model.artifact),
@@ -137,7 +156,11 @@ def ours(model: Model, workers: int = 1) -> Server:
         "BAKEHOUSE_HEALTH_PORT": str(health_port),
         "WEB_CONCURRENCY": str(workers),
     }
-    return Server([sys.executable, "-m", "service"], port, health_port, variables)
+    module = "service"
+    if windows:
+        module = "tests.bench.apps.alternating"
+        variables |= {"WINDOWS": str(windows.file), "REQUESTS_A_WINDOW": str(windows.n_requests)}
+    return Server([sys.executable, "-m", module], port, health_port, variables)
 
 
 def unit(model: Model) -> Server:

@@ -12,10 +12,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from service.config import Settings
 from service.drift import Drift
 from tests.bench import picture as drawing
 from tests.bench.__main__ import PAGE, PICTURE, RESULTS, main
@@ -45,8 +47,9 @@ from tests.bench.report import (
     table,
     with_numbers,
 )
-from tests.bench.servers import cpu_seconds, descendants, proportional_bytes
+from tests.bench.servers import Windows, cpu_seconds, descendants, ours, proportional_bytes
 from tests.conftest import ArtifactOf
+from tests.support.http import send
 from tests.support.server import ROOT
 
 REQUEST = Request(b'{"X": [[1]]}', JSON, [2.0])
@@ -147,14 +150,15 @@ def test_one_part_alone_is_reported():
 def test_drift_is_reported_as_a_share_of_each_request_and_by_its_scrape():
     """What the targets are about; the sentence says of how much the share is."""
     part = {
-        "requests": {"wide 1 row, JSON": {"drift_us": 1.5, "cpu_us": 150.0, "share": 0.01}},
+        "requests": {"wide 1 row, JSON": {"alone_us": 1.5, "cpu_us": 150.0, "alone_share": 0.01, "share": 0.04}},
         "scrape_ms": 12.0,
         "scrape_bytes": 160_000,
         "series": 1400,
     }
     found = [(line.case, line.ours, line.unit, line.verdict) for line in lines({"drift": part})]
     assert found == [
-        ("wide 1 row, JSON: counting for drift, of the request's CPU", 1.0, "%", "met"),
+        ("wide 1 row, JSON: counting for drift, calls alone", 1.0, "%", "met"),
+        ("wide 1 row, JSON: counting for drift, in the server", 4.0, "%", "missed"),
         ("scrape with drift of 50 features, CPU", 12.0, "ms", "missed"),
     ]
     (told,) = sentences({"drift": part})
@@ -173,10 +177,24 @@ def test_the_drift_of_a_request_is_that_of_the_service(artifact_of: ArtifactOf):
     assert sum(counts) == 6
 
 
+def test_a_server_counts_for_drift_in_every_other_window_and_notes_each(artifact_of: ArtifactOf, tmp_path: Path):
+    """Windows of five requests, two to get warm and two that are compared; a request more begins a further one."""
+    model, windows = Model(LOGISTIC, artifact_of(LOGISTIC)), Windows(5, tmp_path / "windows")
+    request = model.json_request(1)
+    with ours(model, windows=windows) as server:
+        for _ in range(21):
+            ask(server.port, request)
+        text = send(server.health_port, "GET", "/metrics").body.decode()
+        ((counting, without),) = windows.pairs()
+    counts = [float(line.rpartition(" ")[2]) for line in text.splitlines() if "prediction_rows_total{" in line]
+    assert sum(counts) == 11
+    assert min(counting, without) > 0
+
+
 def test_every_model_of_the_bench_has_its_file():
-    """And the one that is not shipped has as many features as its name in the table says."""
+    """And the one that is not shipped has as many features as the page says, more than are watched."""
     assert [path for path in FILES.values() if not (ROOT / path).is_file()] == []
-    assert wide.load()[0].shape[1] == 50
+    assert wide.load()[0].shape[1] == 4 * Settings().drift_features == 200
 
 
 def test_numbers_may_differ_in_the_last_digits_and_labels_may_not():

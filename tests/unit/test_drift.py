@@ -1,8 +1,10 @@
 """Drift: each row counted once a feature, whatever the threads and processes, and written as the library does."""
 
+import itertools
 import json
 import math
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -26,7 +28,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_cla
 from service.artifact import REFERENCE
 from service.config import Settings
 from service.contract import Contract, Feature, Output
-from service.drift import ROWS_AT_ONCE, Drift
+from service.drift import MAX_COUNTS_FOR, ROWS_A_SECOND, ROWS_AT_ONCE, Drift
 from service.metrics import Metrics
 from service.model import Model
 from service.schema import parse_request
@@ -71,9 +73,21 @@ def reference_of(contract: Contract, rows: list[tuple[Any, ...]]) -> dict[str, A
     return json.loads(json.dumps(reference_bins(contract, frame, {"predict": np.array(predictions)})))  # type: ignore[no-any-return]
 
 
-def drift_of(reference: Mapping[str, Any], contract: Contract, n_features: int = 50, n_rows: int = 32) -> Drift:
-    """Return what counts rows of this contract."""
-    return Drift(reference, contract, "v1", Settings(drift_features=n_features, drift_rows=n_rows))
+def hours() -> Callable[[], float]:
+    """Return a clock by which an hour passes between two looks: no time in which requests are too many to count."""
+    return itertools.count(step=3600).__next__
+
+
+def drift_of(
+    reference: Mapping[str, Any],
+    contract: Contract,
+    n_features: int = 50,
+    n_rows: int = 32,
+    clock: Callable[[], float] | None = None,
+) -> Drift:
+    """Return what counts rows of this contract; by default each of them, however quick a test is."""
+    settings = Settings(drift_features=n_features, drift_rows=n_rows)
+    return Drift(reference, contract, "v1", settings, clock=clock or hours())
 
 
 def watch(drift: Drift, contract: Contract, rows: list[tuple[Any, ...]]) -> None:
@@ -240,6 +254,49 @@ def test_requests_of_any_number_of_rows_are_counted_once():
     assert sum(scrape(drift, "bakehouse_prediction_rows_total").values()) == counted
 
 
+@pytest.mark.parametrize("n_times", [3, 20, 1000])
+def test_of_too_many_requests_some_count_for_all(n_times: int):
+    """The less are looked at, the more of them there are; what is counted is about what came, and of the same kinds."""
+    now = 0.0
+    drift = drift_of(AREA_REFERENCE, AREAS, clock=lambda: now)
+    n_requests = 100_000
+    n_remembered = 0
+    random.seed(0)
+    for number in range(n_requests):
+        now += 1 / (n_times * ROWS_A_SECOND)
+        before = drift._n_rows
+        watch(drift, AREAS, [(1.0, 1.0) if number % 4 else (-1.0, 1.0)])
+        n_remembered += drift._n_rows != before
+    expected = {"outside": n_requests / 4, "inside": n_requests * 3 / 4}
+    assert {kind: count for (_, _, kind), count in scrape(drift).items()} == pytest.approx(expected, rel=0.15)
+    n_drawn = n_requests / min(n_times, MAX_COUNTS_FOR)
+    assert n_remembered == pytest.approx(ROWS_A_SECOND + n_drawn, rel=0.3)  # at first, each of them
+
+
+def test_a_flag_that_is_set_more_often_is_seen():
+    """Between deciles its two values would be in one bin; any other one was not in training."""
+    contract = Contract((AREA,), "float64", PREDICTIONS)
+    drift = drift_of(reference_of(contract, [(float(number % 4 == 0), 0.0) for number in range(100)]), contract)
+    watch(drift, contract, [(1.0, 0.0), (1.0, 0.0), (0.0, 0.0), (0.5, 0.0), (2.0, 0.0)])
+    expected = {("area", "1", "inside"): 2, ("area", "0", "inside"): 1, ("area", "unknown", "unknown"): 2}
+    assert scrape(drift) == expected
+    assert scrape(drift, "bakehouse_feature_reference_ratio")["area", "1", "inside"] == 0.25
+
+
+def test_when_there_are_few_again_each_is_counted():
+    """At the latest from the next scrape on."""
+    now = 0.0
+    drift = drift_of(AREA_REFERENCE, AREAS, clock=lambda: now)
+    for _ in range(20 * ROWS_AT_ONCE):
+        now += 1e-5
+        watch(drift, AREAS, [(1.0, 1.0)])
+    now += 10
+    before = sum(scrape(drift).values())
+    for _ in range(100):
+        watch(drift, AREAS, [(1.0, 1.0)])
+    assert sum(scrape(drift).values()) == before + 100
+
+
 def test_a_request_for_other_outputs_counts_no_prediction():
     """There is none; its features are counted all the same."""
     drift = drift_of(AREA_REFERENCE, AREAS)
@@ -372,7 +429,7 @@ def test_processes_add_up_and_a_successor_goes_on(tmp_path: Path):
     """Whichever is scraped answers for all; who takes over a slot takes over its counts."""
 
     def process(slot: int) -> Drift:
-        return Drift(AREA_REFERENCE, AREAS, "v1", Settings(), tmp_path, slot)
+        return Drift(AREA_REFERENCE, AREAS, "v1", Settings(), tmp_path, slot, hours())
 
     first, second = process(1), process(2)
     for _ in range(ROWS_AT_ONCE + 1):

@@ -1,4 +1,4 @@
-"""A line in fifty dimensions: of models with that many features the one that answers soonest."""
+"""A line in two hundred dimensions: of models with that many features the one that answers soonest."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from sklearn.datasets import make_regression
 from sklearn.linear_model import LinearRegression
 
 NAME = "wide"
-N_FEATURES = 50
+N_FEATURES = 200  # four times what is watched for drift
 
 
 def load() -> Any:
