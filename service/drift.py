@@ -29,7 +29,7 @@ from service.schema import Columns
 from service.series import FEATURE_IMPORTANCE, FEATURE_REFERENCE, FEATURE_ROWS, PREDICTION_REFERENCE, PREDICTION_ROWS
 
 ROWS_AT_ONCE = 256  # counted together; NumPy takes three times as long to sort twice as many numbers
-ROWS_A_SECOND = 1000  # about so many are counted of a process's; an hour of a tenth of them tells as much as one needs
+ROWS_A_SECOND = 500  # about so many of a process's are counted, which are 30,000 a minute: distances need a thousand
 MAX_COUNTS_FOR = 100
 COUNTERS = (FEATURE_ROWS, PREDICTION_ROWS)
 
