@@ -167,7 +167,7 @@ class Settings:
     )
     feedback_bytes: int = _setting(
         "BAKEHOUSE_FEEDBACK_BYTES",
-        8 * 1024**2,  # about 20,000 requests of a row with a few numbers
+        8 * 1024**2,  # about 15,000 requests of a row with a few numbers
         "What a process may remember of requests whose true values may still be told, the oldest forgotten first; "
         "0 turns feedback off.",
         "bytes",

@@ -65,9 +65,10 @@ def redacted_names(settings: Settings, contract: Contract) -> list[str]:
         SettingsError: If a name is none of the model's.
     """
     given = next(csv.reader([settings.prediction_log_redact], skipinitialspace=True), [])
-    wanted = {name.strip() for name in given} - {""}
     outputs = {answer_member(output.name) for output in contract.outputs}
-    unknown = sorted(wanted - {ALL_FEATURES, *contract.names, *outputs})
+    known = {ALL_FEATURES, *contract.names, *outputs}
+    wanted = {name if name in known else name.strip() for name in given} - {""}  # a quoted name may begin with a space
+    unknown = sorted(wanted - known)
     if unknown:
         raise SettingsError(
             f"BAKEHOUSE_PREDICTION_LOG_REDACT names {', '.join(unknown)}: that is no feature or output of the model. "

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 
 from service import prediction_log
 from service.config import Settings, SettingsError
+from service.contract import Feature
 from service.metrics import Metrics
 from service.model import Model
 from service.prediction_log import LINE_BYTES, PredictionLog, Target, check_prediction_log, redacted_names
@@ -212,6 +214,14 @@ def test_names_that_the_model_does_not_have_are_refused(model_of: Callable[[str]
         check_prediction_log(settings_of(**{"": "-", "_REDACT": "ilsand,sex,predict"}), contract)
     check_prediction_log(settings_of(_REDACT="ilsand"), contract)  # nothing is logged
     assert redacted_names(settings_of(**{"": "-", "_REDACT": ",sex,,island,sex"}), contract) == ["island", "sex"]
+
+
+@pytest.mark.parametrize("given", ['" salary "', '" salary ", age', 'age," salary "'])
+def test_a_name_with_outer_spaces_can_be_redacted(given: str, model_of: Callable[[str], Model]) -> None:
+    """Columns of hand-made tables have such names; those of others may be written with spaces around them."""
+    features = (Feature(" salary ", "number", "float64"), Feature("age", "number", "float64"))
+    contract = replace(model_of("penguins").contract, features=features)
+    assert " salary " in redacted_names(settings_of(_REDACT=given), contract)
 
 
 def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path, model_of: Callable[[str], Model]) -> None:
