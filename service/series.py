@@ -125,8 +125,8 @@ HTTP_DURATION = Series(
     HISTOGRAM,
     "bakehouse_http_request_duration_seconds",
     "seconds",
-    "From the moment all of a request was there to its answer, the time it waited for a thread included; 0 where it was "
-    "refused before a route was found.",
+    "From the moment all of a request was there to its answer, the time it waited for a thread included; 0 where it "
+    "was refused before a route was found.",
     {"version": VERSION, "route": ROUTES},
     buckets=DURATION_BUCKETS_SECONDS,
 )
