@@ -197,11 +197,19 @@ def test_bytes_are_those_of_bodies(serve: Serve, house_prices: Path) -> None:
 
 
 def test_what_is_no_http_is_counted_as_refused(serve: Serve, house_prices: Path) -> None:
-    """Without a route, because it never had one."""
+    """Without a route, because it never had one; and never as a failure, which would page for what anybody sends."""
     server = serve(house_prices)
-    for request in (b"no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\nHost : a\r\n\r\n"):
+    for request in (
+        b"no HTTP\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: unknown\r\n\r\n",
+    ):
         assert b" 400 " in exchange(server.port, request)
-    assert samples(server)['bakehouse_http_requests_refused_total{reason="malformed"}'] == 2
+    found = samples(server)
+    assert found['bakehouse_http_requests_refused_total{reason="malformed"}'] == 3
+    counted = {name: number for name, number in found.items() if name.startswith("bakehouse_http_requests_total")}
+    assert [number for name, number in counted.items() if 'route="unmatched"' in name and '"4xx"' in name] == [3]
+    assert {number for name, number in counted.items() if 'status="5xx"' in name} == {0}
 
 
 def test_batches_are_counted_as_they_are_made(serve: Serve, batched: Path, tmp_path: Path) -> None:
