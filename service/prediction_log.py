@@ -10,6 +10,7 @@ import fcntl
 import os
 import random
 import select
+import stat
 import struct
 import termios
 import threading
@@ -248,7 +249,7 @@ class Target:
         self._path = None if name == TO_STANDARD_OUTPUT else name
         self._fd = STANDARD_OUTPUT if self._path is None else None
         self._wait = wait
-        self._is_cut = False  # whether the last line has no end, as the disk was full in the middle of it
+        self._is_cut = False  # whether the last line has no end
 
     def follow(self) -> None:
         """Open the file, unless it is open and still what its name leads to.
@@ -262,7 +263,7 @@ class Target:
             self.close()
         if self._fd is None:
             self._fd = _open(self._path)
-            self._is_cut = self._is_cut and os.fstat(self._fd).st_size > 0
+            self._is_cut = _ends_within_a_line(self._path, self._fd)
 
     @staticmethod
     def _is_in_place(path: str, fd: int) -> bool:
@@ -275,10 +276,11 @@ class Target:
         """Write a line, whole as far as that is possible: by one call, unless that is cut short.
 
         Raises:
-            OSError: If the disk is full, the reader is gone, or waiting was given up.
+            OSError: If the disk is full, the reader is gone, or waiting was given up; of a file's line nothing is left.
         """
         assert self._fd is not None  # noqa: S101 - follow comes before
-        left = memoryview(b"\n" + line if self._is_cut else line)
+        was_cut = self._is_cut
+        left = memoryview(b"\n" + line if was_cut else line)
         n_bytes = len(left)
         try:
             while left:
@@ -289,13 +291,39 @@ class Target:
                 self._wait()
         finally:
             if len(left) < n_bytes:  # else nothing has changed
-                self._is_cut = bool(left)
+                self._is_cut = bool(left) and (was_cut or not self._take_back(self._fd, n_bytes - len(left)))
+
+    def _take_back(self, fd: int, n_bytes: int) -> bool:
+        """Remove what was written last from a file, and return whether that could be done."""
+        if self._path is None:  # where others write at places of their own
+            return False
+        try:
+            end = os.lseek(fd, 0, os.SEEK_CUR)
+            if os.fstat(fd).st_size != end:  # another process has gone on
+                return False
+            os.ftruncate(fd, end - n_bytes)
+        except OSError:  # a pipe takes nothing back
+            return False
+        return True
 
     def close(self) -> None:
         """Close the file; it is opened again by the next line."""
         if self._path is not None and self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _ends_within_a_line(path: str, fd: int) -> bool:
+    """Return whether the last line of a file has no end, as after a crash; what cannot be read has one."""
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_size == 0:
+        return False
+    try:
+        with Path(path).open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:
+        return False
 
 
 def _has_room(fd: int) -> bool:

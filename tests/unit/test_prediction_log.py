@@ -289,8 +289,8 @@ def test_while_the_file_cannot_be_written_rows_are_dropped_and_counted(
     ]
 
 
-def test_a_line_that_a_full_disk_cut_is_ended_before_the_next_one(tmp_path: Path) -> None:
-    """Only that line is broken; a limit of the file's size stands in for the disk's end."""
+def test_a_line_that_a_full_disk_cut_is_taken_back(tmp_path: Path) -> None:
+    """All lines are whole, so that whoever joins them reads all; a limit of the file's size stands in for the disk's end."""
     code = f"""
 import resource, signal
 from service.prediction_log import Target
@@ -310,7 +310,19 @@ target.write(b'{{"b": 2}}\\n')
 target.write(b'{{"c": 3}}\\n')
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-    assert (tmp_path / "log").read_text().splitlines() == ['{"a": 1}', '{"long": "l', '{"b": 2}', '{"c": 3}']
+    assert (tmp_path / "log").read_text().splitlines() == ['{"a": 1}', '{"b": 2}', '{"c": 3}']
+
+
+def test_a_line_that_a_crash_cut_is_ended_before_the_next_one(tmp_path: Path, logged: Callable[..., Logged]) -> None:
+    """Only that one is broken."""
+    path = tmp_path / "log"
+    path.write_text('{"a": 1}\n{"long": "l')
+    one = logged(path)
+    one.predict("next", HOUSE)
+    one.wait_until_written(2)
+    *before, after = path.read_text().splitlines()
+    assert before == ['{"a": 1}', '{"long": "l']
+    assert json.loads(after)["request_id"] == "next"
 
 
 def test_a_pipe_that_nobody_reads_costs_rows_and_no_request(
