@@ -12,6 +12,13 @@ INGRESS = {"enabled": True, "hosts": ["a.example"]}
 GATEWAY = {"enabled": True, "hostnames": ["a.example"], "parentRefs": [{"name": "edge"}]}
 OWN = {**GATEWAY, "parentRefs": []}
 
+
+def watched(monitor: dict[str, str], **windows: str) -> dict[str, Any]:
+    """Return values with rules: what the monitor sets, and the windows of drift and feedback."""
+    rules = {"enabled": True, **{name: {"window": window} for name, window in windows.items()}}
+    return {"metrics": {"monitor": {"kind": "PodMonitor", **monitor}, "rules": rules}}
+
+
 # Values, and the sentence they are refused with.
 COMBINATIONS = [
     ({"image": {}}, "Nothing to serve: set image.tag"),
@@ -76,6 +83,15 @@ COMBINATIONS = [
     ({"ingress": INGRESS, "backendTLS": {"enabled": True}}, "set service.annotations or ingress.annotations"),
     ({"metrics": {"rules": {"enabled": True}}}, "metrics.rules.enabled watches series that nobody scrapes"),
     ({"metrics": {"dashboards": {"grafanaDashboard": {"enabled": True}}}}, "set metrics.dashboards.enabled"),
+    (
+        {"metrics": {"monitor": {"interval": "10s", "scrapeTimeout": "11s"}}},
+        "metrics.monitor.scrapeTimeout 11s is longer than metrics.monitor.interval 10s",
+    ),
+    (watched({"interval": "76s"}), "metrics.monitor.interval 76s leaves alerts too few scrapes to look at"),
+    (watched({"interval": "4m"}), "metrics.monitor.interval 4m leaves alerts too few scrapes to look at"),
+    (watched({"interval": "30s"}, drift="119s"), "metrics.rules.drift.window 119s is too short to see how counters"),
+    (watched({}, drift="3m"), "set it to at least 240s, four times metrics.monitor.interval (empty, taken for 60s)"),
+    (watched({"interval": "1m"}, feedback="239s"), "metrics.rules.feedback.window 239s is too short"),
 ]
 
 # A sentence about the release that serves; tests/e2e/test_release.py provokes it.
@@ -114,6 +130,10 @@ SHAPES = [
     ({"ingress": {"paths": ["predict"]}}, "at '/ingress/paths/0': 'predict' does not match"),
     ({"gateway": {"paths": []}}, "at '/gateway/paths': minItems"),
     ({"gateway": {"requestTimeout": "60"}}, "at '/gateway/requestTimeout': '60' does not match"),
+    ({"gateway": {"requestTimeout": "1.5s"}}, "at '/gateway/requestTimeout': '1.5s' does not match"),
+    ({"metrics": {"monitor": {"interval": "1.5s"}}}, "at '/metrics/monitor/interval': '1.5s' does not match"),
+    ({"metrics": {"monitor": {"interval": "0s"}}}, "at '/metrics/monitor/interval': '0s' does not match"),
+    ({"metrics": {"monitor": {"scrapeTimeout": "30s1m"}}}, "at '/metrics/monitor/scrapeTimeout': '30s1m' does not"),
     ({"tls": {"mode": "letsencrypt"}}, "at '/tls/mode': value must be one of"),
     ({"metrics": {"monitor": {"kind": "Probe"}}}, "at '/metrics/monitor/kind': value must be one of"),
     ({"metrics": {"rules": {"drift": {"window": "1h30m"}}}}, "at '/metrics/rules/drift/window': '1h30m' does not"),
@@ -201,6 +221,10 @@ def test_an_old_kubernetes_is_refused():
         {"ingress": {**INGRESS, "annotations": {"a": "b"}}, "backendTLS": {"enabled": True}},
         {"tracing": {"enabled": True, "endpoint": "http://c:4318"}, "networkPolicy": {"enabled": False}},
         {"tracing": {"enabled": True, "endpoint": "http://c:4318"}, "networkPolicy": {"egress": [{}]}},
+        {"metrics": {"monitor": {"kind": "PodMonitor", "interval": "10m", "scrapeTimeout": "10m"}}},
+        watched({"interval": "75s"}, drift="5m", feedback="1w"),
+        watched({"interval": "15s", "scrapeTimeout": "15s"}, drift="1m", feedback="60s"),
+        watched({}, drift="4m", feedback="2d"),
     ],
     ids=str,
 )
