@@ -138,7 +138,8 @@ class Drift:
         self._n_lately = 0  # rows remembered since that was last chosen
         self._clock, self._since = clock, clock()
         self._failed = False
-        self._texts: dict[bool, list[str]] = {}
+        # Made now and not by the first scrape, which it would take several times as long as any other.
+        self._texts = {openmetrics: self._text_around_counts(openmetrics) for openmetrics in (False, True)}
 
     def __call__(self, _request_id: str, columns: Columns, outputs: Mapping[str, NDArray[Any]]) -> None:
         """Count the rows of one request, sooner or later, or leave that to another one; never fails."""
@@ -216,8 +217,6 @@ class Drift:
             except Exception as error:  # noqa: BLE001 - nor is a scrape of all the other series
                 self._tell(error)
             counts = self._counts.total().tolist()
-        if openmetrics not in self._texts:
-            self._texts[openmetrics] = self._text_around_counts(openmetrics)
         *before, after = self._texts[openmetrics]
         return "".join([*chain.from_iterable(zip(before, map(str, counts), strict=True)), after]).encode()
 

@@ -73,7 +73,8 @@ def redacted_names(settings: Settings, contract: Contract) -> list[str]:
     if unknown:
         raise SettingsError(
             f"BAKEHOUSE_PREDICTION_LOG_REDACT names {', '.join(unknown)}: that is no feature or output of the model. "
-            f"Its outputs are {', '.join(sorted(outputs))}, and * stands for all features; quote names with commas."
+            f"Its outputs are {', '.join(sorted(outputs))}, and * stands for all features. "
+            "A name that holds a comma, or begins or ends with a space, stands in double quotes."
         )
     return sorted((wanted - {ALL_FEATURES}) | (set(contract.names) if ALL_FEATURES in wanted else set()))
 

@@ -10,6 +10,7 @@ from shutil import copytree
 from typing import Any
 
 import pytest
+import yaml
 
 from service.config import Settings
 from tests.chart.conftest import SETUPS
@@ -17,6 +18,7 @@ from tests.support.helm import CHART, one, render
 from tests.support.kubernetes import problems
 from tests.support.pods import pods, rendered
 
+TRACES = CHART.parents[1] / "docs/traces.md"
 INGRESS = {"enabled": True, "hosts": ["a.example", "*.b.example"]}
 GATEWAY = {"enabled": True, "hostnames": ["c.example", "d.example"], "create": {"kind": "Gateway", "className": "edge"}}
 SHARED = {**GATEWAY, "create": {}, "parentRefs": [{"name": "edge", "sectionName": "https"}]}
@@ -172,13 +174,14 @@ def test_settings_arrive_as_they_are_given():
 
 
 def test_tracing_arrives_at_the_server_and_is_checked_before():
-    """Where to and as whom is the server's; that the image has the packages is found out by the check."""
-    tracing = {"enabled": True, "endpoint": "http://collector.monitoring:4318"}
-    found = rendered({"tracing": tracing, "networkPolicy": {"egress": [{"ports": [{"port": 4318}]}]}})
+    """Where to and as whom is the server's; that the image has the packages is found out by the check. As documented."""
+    (values,) = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", TRACES.read_text(), re.DOTALL))
+    found = rendered(values)
+    assert problems(found) == []
     server, gate = variables(found), variables(found, f"Job/{NAME}-gate")
     assert Settings.from_env(server).tracing
     assert Settings.from_env(gate).tracing
-    sent = {"OTEL_EXPORTER_OTLP_ENDPOINT": tracing["endpoint"], "OTEL_SERVICE_NAME": "house"}
+    sent = {"OTEL_EXPORTER_OTLP_ENDPOINT": values["tracing"]["endpoint"], "OTEL_SERVICE_NAME": "house"}
     assert {name: value for name, value in server.items() if name.startswith("OTEL_")} == sent
     assert not [name for name in gate if name.startswith("OTEL_")]
 
