@@ -194,8 +194,8 @@ class Settings:
     prediction_log_redact: str = _setting(
         "BAKEHOUSE_PREDICTION_LOG_REDACT",
         "",
-        "Features and outputs that are logged as null, with commas between their names; * for all features. A name that "
-        "holds a comma, or begins or ends with a space, stands in double quotes.",
+        "Features and outputs that are logged as null, with commas between their names; * for all features. A name "
+        "that holds a comma, or begins or ends with a space, stands in double quotes.",
         "names",
     )
     worker_timeout_seconds: int = _setting(

@@ -174,7 +174,7 @@ def test_settings_arrive_as_they_are_given():
 
 
 def test_tracing_arrives_at_the_server_and_is_checked_before():
-    """Where to and as whom is the server's; that the image has the packages is found out by the check. As documented."""
+    """Where to and as whom is the server's; the check finds out whether the image has the packages. As documented."""
     (values,) = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", TRACES.read_text(), re.DOTALL))
     found = rendered(values)
     assert problems(found) == []

@@ -168,7 +168,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_broken_http_is_refused_in_the_same_form(server: RunningServer, case: str) -> None:
-    """HTTP that cannot be parsed is answered with a problem document, never as a failure of ours, and never repeated."""
+    """HTTP that cannot be parsed is answered with a problem document, never as our failure, and never repeated."""
     answer = exchange(server.port, BROKEN[case])
     head, _, body = answer.partition(b"\r\n\r\n")
     status = int(head.split()[1])

@@ -290,7 +290,7 @@ def test_while_the_file_cannot_be_written_rows_are_dropped_and_counted(
 
 
 def test_a_line_that_a_full_disk_cut_is_taken_back(tmp_path: Path) -> None:
-    """All lines are whole, so that whoever joins them reads all; a limit of the file's size stands in for the disk's end."""
+    """So that all lines are whole for whoever joins them; a limit of the file's size stands in for the disk's end."""
     code = f"""
 import resource, signal
 from service.prediction_log import Target
