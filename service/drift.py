@@ -116,6 +116,7 @@ class Drift:
                 self._places.append(Places(bins, begin))
             self._bins += [(feature.name, each) for each in bins.bins]
         self._numbers = Numbers(numbers) if numbers else None
+        self._taken_at = np.array(self._numbers_at, dtype=np.intp)  # NumPy takes three times as long to read a list
 
         self._counts_predictions = PREDICT in reference["predictions"]
         self._predicted_numbers: Numbers | None = None
@@ -168,7 +169,7 @@ class Drift:
             places = [place[cell] for place, column in texts for cell in column]
             columns = [columns[index] for index in self._numbers_at]
         elif not self._takes_all:
-            columns = columns.take(self._numbers_at, axis=1)
+            columns = columns.take(self._taken_at, axis=1)
         with self._lock:
             self._requests.append((columns, predictions))
             self._found += places

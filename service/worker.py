@@ -31,8 +31,8 @@ from service.logs import log_bug, log_request, new_request_id
 from service.observe import OTHER, QUEUE_SECONDS
 from service.series import UNMATCHED
 
-# A transfer coding that nobody knows is 400 and not 501: proxies and budgets of errors take any 5xx for a failure of the
-# server, and anybody could make some.
+# A transfer coding that nobody knows is 400 and not 501: proxies and budgets of errors take any 5xx for a failure of
+# the server, and anybody could make some.
 STATUS_OF_ERROR = {
     errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
     errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -243,7 +243,7 @@ def sentences(results: Results) -> list[str]:
         costs = [f"{of['alone_us']:.3g} µs of {of['cpu_us']:.0f} for {case}" for case, of in part["requests"].items()]
         told.append(
             f"Counting for drift takes, of a request's CPU, {', '.join(costs)}, where calls follow each other in one "
-            "thread and each is counted. In the server it is on and off in turns, some hundred requests long, and "
+            "thread and each is counted. In the server it is on and off in turns, some dozen requests long, and "
             "some requests count for all. Wide is a linear model of 200 features, of which 50 are watched: a scrape "
             f"of those is {part['series']} series, {part['scrape_bytes']} bytes."
         )

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +26,32 @@ def alternate(windows: Path, n_requests: int) -> None:
     settings = Settings.from_env()
     # What the service does before it imports NumPy, which comes with the next line.
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(compute_threads(settings.compute_threads, settings.workers))))
+    from service import server
     from service.drift import Drift
 
     count, lock, file = Drift.__call__, threading.Lock(), windows.open("w", buffering=1)
     n_seen, began = 0, time.process_time()
+    counted_seconds, since = 0.0, time.monotonic()  # in earlier windows with counting, and when this window began
 
     def alternating(self: Drift, *seen: Any) -> None:
-        nonlocal n_seen, began
-        if n_seen // n_requests % 2 == 0:
+        nonlocal n_seen, began, counted_seconds, since
+        counting = n_seen // n_requests % 2 == 0
+        if counting:
             count(self, *seen)
         with lock:
             n_seen += 1
             if n_seen % n_requests == 0:
-                now = time.process_time()
-                file.write(f"{(now - began) / n_requests * 1e6}\n")
-                began = now
+                now, began_before, began = time.monotonic(), began, time.process_time()
+                file.write(f"{(began - began_before) / n_requests * 1e6}\n")
+                counted_seconds += now - since if counting else 0
+                since = now
+
+    def clock() -> float:
+        # Stands still in windows without counting: else requests would seem to come half as fast as they do.
+        return counted_seconds + time.monotonic() - since
 
     Drift.__call__ = alternating  # type: ignore[method-assign]
+    server.Drift = partial(Drift, clock=clock)  # type: ignore[attr-defined, misc, assignment]
 
 
 if __name__ == "__main__":
