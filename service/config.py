@@ -139,7 +139,7 @@ class Settings:
     )
     drift_features: int = _setting(
         "BAKEHOUSE_DRIFT_FEATURES",
-        50,  # a scrape of so many takes a millisecond, and about 1,400 series
+        50,  # a scrape of so many takes some milliseconds, and about 1,500 series
         "Features whose values are counted for drift, the most important ones; 0 counts none, and no predictions.",
         "features",
         0,
