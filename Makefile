@@ -58,7 +58,7 @@ e2e: install ## Prove releases and rollouts on a throw-away cluster; needs an en
 	CLUSTER=$(CLUSTER) $(BIN)/pytest $(SCENARIOS) --capture=no
 
 bench: install ## Measure what predictions cost and write docs/performance.md; needs wrk and ten minutes
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tools.bench
 
 format: install ## Format the code and mend what the linter can
 	$(BIN)/ruff format .
@@ -89,13 +89,13 @@ lock: install ## Update the lock files to the newest versions that pyproject.tom
 	$(COMPILE) --upgrade --group checkov -o requirements/checkov.txt
 
 docs: install ## Write what the code and values.yaml say into READMEs, docs/metrics.md, the chart's schema and dashboards
-	$(BIN)/python -m docs.settings
-	$(BIN)/python -m docs.metrics
-	$(BIN)/python -m docs.chart
-	$(BIN)/python -m docs.dashboards
+	$(BIN)/python -m tools.settings
+	$(BIN)/python -m tools.metrics
+	$(BIN)/python -m tools.chart
+	$(BIN)/python -m tools.dashboards
 
 manifests: install ## Render k8s/bakehouse.yaml from the chart and k8s/values.yaml
-	$(BIN)/python -m docs.manifests
+	$(BIN)/python -m tools.manifests
 
 clean: ## Remove what the other targets made
 	rm -rf .venv .venv-checkov $(ARTIFACT) .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* .hypothesis

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.helm import CHART
 from tests.support.rules import TARGET, Phases, Series, evaluate, feedback, groups, pod, rows_by_bin, series
+from tools.helm import CHART
 
 RULES = groups()
 ALERT_RULES = [(rule["alert"], rule) for group in RULES for rule in group["rules"] if "alert" in rule]

@@ -14,13 +14,13 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from docs.dashboards import FOLDER, texts
 from tests.support.cluster import wait_until
-from tests.support.helm import one, templates
-from tests.support.panels import VARIABLE, panels, queries, query
 from tests.support.pods import rendered
 from tests.support.prometheus import RunningPrometheus, prometheus_command
 from tests.support.promtool import promtool
+from tools.dashboards import FOLDER, texts
+from tools.helm import one, templates
+from tools.panels import VARIABLE, panels, queries, query
 
 DASHBOARDS = {name.removesuffix(".json"): json.loads(text) for name, text in texts().items()}
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -312,7 +312,7 @@ def test_a_release_that_prometheus_does_not_know_is_a_sentence(tmp_path: Path):
     try:
         prometheus.wait_until_ready()
         wait_until("a release is known", lambda: query(prometheus.url, "bakehouse_model_info"), pause=0.1)
-        command = [sys.executable, "-m", "docs.pictures", prometheus.url, "--namespace", "models", "--release", "shed"]
+        command = [sys.executable, "-m", "tools.pictures", prometheus.url, "--namespace", "models", "--release", "shed"]
         output = tmp_path / "pictures"
         drawn = subprocess.run(
             [*command, "--output", str(output)], cwd=FOLDER.parents[2], capture_output=True, text=True, check=False

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from docs.chart import Value, chart_values, with_descriptions, with_table
 from tests.chart.schemas.update import json_schema
 from tests.support.checkov import Finding, findings, read_waivers, unsettled
-from tests.support.helm import lint, notes, objects, one, refusal, render
 from tests.support.kubernetes import CUSTOM_RESOURCES, problems
 from tests.support.values import value_problems
+from tools.chart import Value, chart_values, with_descriptions, with_table
+from tools.helm import lint, notes, objects, one, refusal, render
 
 VALUES = """\
 # -- How many pods serve.

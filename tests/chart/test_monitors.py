@@ -11,9 +11,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from service.series import DURATION_BUCKETS_SECONDS
-from tests.support.helm import CHART, notes, one
 from tests.support.pods import rendered
 from tests.support.rules import VALUES, groups
+from tools.helm import CHART, notes, one
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 API = ["monitoring.coreos.com/v1/Prometheus"]

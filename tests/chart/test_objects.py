@@ -14,9 +14,9 @@ import yaml
 
 from service.config import Settings
 from tests.chart.conftest import SETUPS
-from tests.support.helm import CHART, one, render
 from tests.support.kubernetes import problems
 from tests.support.pods import pods, rendered
+from tools.helm import CHART, one, render
 
 TRACES = CHART.parents[1] / "docs/traces.md"
 INGRESS = {"enabled": True, "hosts": ["a.example", "*.b.example"]}

@@ -12,7 +12,6 @@ from scipy.spatial.distance import jensenshannon
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, mean_absolute_error
 
 from tests.chart.conftest import SETUPS
-from tests.support.helm import CHART, one, render
 from tests.support.rules import (
     NAMESPACE,
     RELEASE,
@@ -26,6 +25,7 @@ from tests.support.rules import (
     rows_by_bin,
     run_promtool,
 )
+from tools.helm import CHART, one, render
 
 ROOT = CHART.parents[1]
 RULES = groups()

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.helm import CHART, refusal
 from tests.support.pods import IMAGE, rendered
+from tools.helm import CHART, refusal
 
 INGRESS = {"enabled": True, "hosts": ["a.example"]}
 GATEWAY = {"enabled": True, "hostnames": ["a.example"], "parentRefs": [{"name": "edge"}]}

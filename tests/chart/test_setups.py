@@ -7,9 +7,9 @@ import pytest
 
 from service.config import Settings
 from tests.chart.conftest import SETUPS
-from tests.support.helm import lint, notes, one
 from tests.support.kubernetes import problems
 from tests.support.pods import pods, restrictions_missed, selects
+from tools.helm import lint, notes, one
 
 STANDARD = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "managed-by")} | {"helm.sh/chart"}
 Objects = list[dict[str, Any]]

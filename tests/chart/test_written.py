@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from docs.chart import with_descriptions, with_table
-from docs.manifests import manifests
 from service.config import Settings
-from tests.support.helm import CHART, objects
 from tests.support.kubernetes import problems
 from tests.support.pods import pods, restrictions_missed
 from tests.support.values import value_problems
+from tools.chart import with_descriptions, with_table
+from tools.helm import CHART, objects
+from tools.manifests import manifests
 
 K8S = CHART.parents[1] / "k8s"
 README = (CHART / "README.md").read_text()

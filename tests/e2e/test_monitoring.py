@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from docs.dashboards import texts
-from tests.bench.client import WrongAnswerError, require_wrk, wrk
-from tests.bench.models import JSON, Request
 from tests.e2e.conftest import IMAGE, RELEASE, Images, Upgrade, wait_for_pods
 from tests.support.cluster import CHART, Cluster, Json, Running, wait_until
-from tests.support.panels import Prometheus, query
+from tools.bench.client import WrongAnswerError, require_wrk, wrk
+from tools.bench.models import JSON, Request
+from tools.dashboards import texts
+from tools.panels import Prometheus, query
 from training.models import house_prices
 
 HOUSES, KINDS = "houses", "kinds"  # a regression, which is rolled out anew, and a classifier, served in batches

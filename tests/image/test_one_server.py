@@ -1,4 +1,4 @@
-"""deploy/ on this machine: its compose file, its proxy and its roll, with models that differ."""
+"""deploy/compose on this machine: its compose file, its proxy and its roll, with models that differ."""
 
 import http.client
 import json
@@ -18,7 +18,7 @@ import pytest
 from service import artifact
 from tests.support.certificates import Authority
 from tests.support.cluster import ROOT, Json, Running, run, wait_until
-from tests.support.server import free_port
+from tools.local_http import free_port
 
 SITE = "house.example.com"
 IMAGE = "bakehouse-one-server"
@@ -53,7 +53,7 @@ ENTRYPOINT ["python", "-c", "import runpy, sys; sys.argv[1:] or exit(9); runpy.r
 
 @dataclass
 class OneServer:
-    """The files of deploy/ in a folder of their own, and the ports that they publish."""
+    """The files of deploy/compose in a folder of their own, and the ports that they publish."""
 
     folder: Path
     authority: Authority
@@ -62,7 +62,7 @@ class OneServer:
     https_port: int
 
     def compose(self, *arguments: str) -> str:
-        """Run Compose as deploy/roll does."""
+        """Run Compose as deploy/compose/roll does."""
         found = run("docker", "compose", "version", check=False).returncode == 0
         command = ["docker", "compose"] if found else ["docker-compose"]
         done = subprocess.run([*command, *arguments], cwd=self.folder, capture_output=True, text=True)
@@ -111,7 +111,7 @@ def server(image: str, clone: Path, tmp_path_factory: pytest.TempPathFactory) ->
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
     golden = build_images(image, clone, tmp_path_factory.mktemp("models"))
     folder = tmp_path_factory.mktemp("server") / "deploy"
-    shutil.copytree(ROOT / "deploy", folder)
+    shutil.copytree(ROOT / "deploy/compose", folder)
     authority = Authority(tmp_path_factory.mktemp("authority"))
     (folder / "certificates").mkdir()
     for name, file in zip(("tls.crt", "tls.key"), authority.issue(SITE), strict=True):
@@ -279,7 +279,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is not installed")
     unit = tmp_path / "bakehouse.service"
-    text = (ROOT / "deploy/bakehouse.service").read_text()
+    text = (ROOT / "deploy/systemd/bakehouse.service").read_text()
     unit.write_text(text.replace("/opt/bakehouse/.venv/bin/python", sys.executable))
     done = run("systemd-analyze", "verify", str(unit), check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -13,7 +13,9 @@ import pytest
 
 from service.artifact import MANIFEST, MODEL, read_manifest, write
 from service.config import settings_table
-from tests.support.server import ROOT, RunningServer, free_port
+from tests.support.server import RunningServer
+from tools import ROOT
+from tools.local_http import free_port
 
 EXIT_ARTIFACT, EXIT_SETTINGS, EXIT_MODEL = 65, 78, 3
 

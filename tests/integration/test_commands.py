@@ -16,8 +16,8 @@ from tests.integration.test_cli import assert_one_sentence, copy_of, flip_byte, 
 from tests.integration.test_drain import wait_for_status
 from tests.support.canned import canned
 from tests.support.certificates import Authority
-from tests.support.http import send
-from tests.support.server import RunningServer, free_port
+from tests.support.server import RunningServer
+from tools.local_http import free_port, send
 
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_ARTIFACT = 1, 2, 4, 65
 

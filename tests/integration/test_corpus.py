@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.corpus import CANARY, CASES, SETTINGS, Case
-from tests.support.http import send
 from tests.support.problem import check_problem
 from tests.support.server import RunningServer
+from tools.local_http import send
 
 
 @pytest.fixture(scope="module")

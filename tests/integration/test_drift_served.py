@@ -11,9 +11,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from service.artifact import read_manifest
 from tests.integration.test_workers import ready_models
-from tests.support.http import predict, send
 from tests.support.server import RunningServer
 from tests.support.waiting import wait_for
+from tools.local_http import predict, send
 
 Serve = Callable[..., RunningServer]
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

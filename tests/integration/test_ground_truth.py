@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.integration.test_workers import ready_models, samples
-from tests.support.http import Answer, predict, send
 from tests.support.server import RunningServer
 from tests.support.waiting import wait_for
+from tools.local_http import Answer, predict, send
 
 Serve = Callable[..., RunningServer]
 JSON = {"Content-Type": "application/json"}

@@ -12,9 +12,9 @@ import pytest
 
 from tests.integration.test_cli import EXIT_SETTINGS, assert_one_sentence, service
 from tests.support.certificates import Authority
-from tests.support.http import exchange, send
 from tests.support.load import BODY, HEADERS
-from tests.support.server import RunningServer, free_port
+from tests.support.server import RunningServer
+from tools.local_http import exchange, free_port, send
 
 Serve = Callable[..., RunningServer]
 

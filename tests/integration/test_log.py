@@ -13,11 +13,11 @@ import pytest
 
 from tests.support.corpus import CANARY, CASES, SETTINGS
 from tests.support.holding import bake_around
-from tests.support.http import exchange, predict, send
 from tests.support.log import check_lines
 from tests.support.server import RunningServer
 from tests.support.speaking import speak
 from tests.support.waiting import wait_for
+from tools.local_http import exchange, predict, send
 
 Serve = Callable[..., RunningServer]
 EXAMPLE = {"X": [[1500, 3]]}

@@ -13,9 +13,10 @@ import pytest
 
 from tests.integration.test_cli import service
 from tests.integration.test_workers import ready_models, samples
-from tests.support.http import predict, send
-from tests.support.server import ROOT, RunningServer
+from tests.support.server import RunningServer
 from tests.support.waiting import wait_for
+from tools import ROOT
+from tools.local_http import predict, send
 
 Serve = Callable[..., RunningServer]
 CANARY = 7331.3733

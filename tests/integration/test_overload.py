@@ -12,10 +12,10 @@ from itertools import islice
 from pathlib import Path
 
 from tests.support.holding import REQUEST, VARIABLE, held_requests
-from tests.support.http import Answer, connect, predict, receive_answer, send
 from tests.support.load import Load
 from tests.support.problem import check_problem
 from tests.support.server import RunningServer
+from tools.local_http import Answer, connect, predict, receive_answer, send
 
 Serve = Callable[..., RunningServer]
 JSON = {"Content-Type": "application/json"}

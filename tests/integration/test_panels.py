@@ -13,14 +13,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from docs.dashboards import texts
-from docs.pictures import picture
 from tests.support.certificates import Authority
-from tests.support.helm import one, render
-from tests.support.panels import Answer, Prometheus
 from tests.support.prometheus import NAMESPACE, Pod, RunningPrometheus, prometheus_command
-from tests.support.server import ROOT, RunningServer
+from tests.support.server import RunningServer
 from tests.support.truth import clients, connect_to
+from tools import ROOT
+from tools.dashboards import texts
+from tools.helm import one, render
+from tools.panels import Answer, Prometheus
+from tools.pictures import picture
 from training.__main__ import main as training
 from training.models import house_prices, penguins
 

@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from docs.settings import with_table
 from service.artifact import verify
-from tests.support.http import predict
-from tests.support.server import ROOT, RunningServer
+from tests.support.server import RunningServer
+from tools import ROOT
+from tools.local_http import predict
+from tools.settings import with_table
 
 README = (ROOT / "README.md").read_text()
 CONSOLE = re.findall(r"^```console\n(.*?)^```", README, re.DOTALL | re.MULTILINE)

@@ -13,16 +13,16 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from docs.metrics import SERIES
 from service.artifact import read_manifest, write
 from service.series import CPU_LIMITED, MEMORY_LIMITED, Values
 from tests.conftest import ArtifactOf
 from tests.support.certificates import Authority
 from tests.support.holding import REQUEST, VARIABLE, held_requests
-from tests.support.http import connect, exchange, predict, send
 from tests.support.promtool import promtool
 from tests.support.server import RunningServer
 from tests.support.waiting import wait_for
+from tools.local_http import connect, exchange, predict, send
+from tools.metrics import SERIES
 
 Serve = Callable[..., RunningServer]
 OPEN_METRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}

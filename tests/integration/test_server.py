@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.holding import VARIABLE, held_requests
-from tests.support.http import Answer, exchange, predict, send
 from tests.support.log import check_lines
 from tests.support.server import RunningServer
+from tools.local_http import Answer, exchange, predict, send
 
 JSON = {"Content-Type": "application/json"}
 EXAMPLE = {"X": [[1500, 3]]}

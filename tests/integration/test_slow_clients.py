@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.certificates import Authority
-from tests.support.http import Answer, connect, exchange, predict, receive_answer, send
 from tests.support.load import Load
 from tests.support.server import RunningServer
 from tests.support.slow import BODY, SlowClients, wait_until_closed
 from tests.support.streaming import PIECES
+from tools.local_http import Answer, connect, exchange, predict, receive_answer, send
 
 Serve = Callable[..., RunningServer]
 EXAMPLE = {"X": [[1500, 3]]}

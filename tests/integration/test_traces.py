@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.collector import Collector, collecting
-from tests.support.http import predict, send
 from tests.support.log import check_lines
-from tests.support.server import RunningServer, free_port
+from tests.support.server import RunningServer
 from tests.support.waiting import wait_for
+from tools.local_http import free_port, predict, send
 
 Serve = Callable[..., RunningServer]
 EXAMPLE = {"X": [[1500, 3], [2000, 10]]}

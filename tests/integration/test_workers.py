@@ -8,9 +8,9 @@ from pathlib import Path
 
 from service.artifact import verify
 from tests.support.holding import VARIABLE, held_requests
-from tests.support.http import predict, send
 from tests.support.server import RunningServer
 from tests.support.waiting import wait_for
+from tools.local_http import predict, send
 
 Serve = Callable[..., RunningServer]
 EXAMPLE = {"X": [[1500, 3], [2000, 10]]}

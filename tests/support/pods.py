@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tests.support.helm import render
+from tools.helm import render
 
 IMAGE = {"image": {"tag": "v1"}}
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from tests.support.promtool import program
-from tests.support.server import free_port
+from tools.local_http import free_port
 
 NAMESPACE = "models"
 START_TIMEOUT_SECONDS = 60

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from tests.support.helm import one, render
 from tests.support.promtool import promtool
+from tools.helm import one, render
 
 NAMESPACE, RELEASE = "models", "house"
 TARGET = {"namespace": NAMESPACE, "release": RELEASE}

@@ -3,7 +3,6 @@
 import os
 import pty
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,14 +15,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-ROOT = Path(__file__).parents[2]
+from tools import ROOT
+from tools.local_http import free_port
+
 START_TIMEOUT_SECONDS = 60
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class RunningServer:

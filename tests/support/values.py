@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from docs.chart import chart_values
+from tools.chart import chart_values
 
 
 def value_problems(values: str, schema: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""tests.bench: its arithmetic, its comparison of answers, and that the page says what was measured."""
+"""tools.bench: its arithmetic, its comparison of answers, and that the page says what was measured."""
 
 import asyncio
 import http.client
@@ -19,10 +19,12 @@ import pytest
 
 from service.config import Settings
 from service.drift import Drift
-from tests.bench import picture as drawing
-from tests.bench.__main__ import PAGE, PICTURE, RESULTS, main
-from tests.bench.apps import wide
-from tests.bench.client import (
+from tests.conftest import ArtifactOf
+from tools import ROOT
+from tools.bench import picture as drawing
+from tools.bench.__main__ import PAGE, PICTURE, RESULTS, main
+from tools.bench.apps import wide
+from tools.bench.client import (
     Crowd,
     NotServedError,
     WrongAnswerError,
@@ -33,9 +35,9 @@ from tests.bench.client import (
     same_predictions,
     wrk,
 )
-from tests.bench.measure import drift_call, many_calls_us, median_ratio, medians
-from tests.bench.models import FILES, JSON, LOGISTIC, NPY, BenchError, Model, Request
-from tests.bench.report import (
+from tools.bench.measure import drift_call, many_calls_us, median_ratio, medians
+from tools.bench.models import FILES, JSON, LOGISTIC, NPY, BenchError, Model, Request
+from tools.bench.report import (
     Line,
     block,
     growth_tables,
@@ -47,10 +49,8 @@ from tests.bench.report import (
     table,
     with_numbers,
 )
-from tests.bench.servers import Windows, cpu_seconds, descendants, ours, proportional_bytes
-from tests.conftest import ArtifactOf
-from tests.support.http import send
-from tests.support.server import ROOT
+from tools.bench.servers import Windows, cpu_seconds, descendants, ours, proportional_bytes
+from tools.local_http import send
 
 REQUEST = Request(b'{"X": [[1]]}', JSON, [2.0])
 RIGHT, WRONG = b'{"y_pred":[2.0]}', b'{"y_pred":[3.0]}'
@@ -137,7 +137,7 @@ def test_growth_counts_each_step_that_does_not_fall():
 
 
 def test_one_part_alone_is_reported():
-    """Python -m tests.bench --only start prints a table of one line."""
+    """Python -m tools.bench --only start prints a table of one line."""
     results = {"start": {"seconds": 0.8, "seconds_turns": [0.8]}}
     assert [(line.ours, line.verdict) for line in lines(results)] == [(0.8, "met")]
     assert (
@@ -310,7 +310,7 @@ def test_a_missing_wrk_is_one_sentence_that_says_how_to_get_it(monkeypatch, tmp_
 
 
 def test_the_page_says_what_was_measured():
-    """Python -m tests.bench --render would change nothing."""
+    """Python -m tools.bench --render would change nothing."""
     page = PAGE.read_text()
     assert with_numbers(page, json.loads(RESULTS.read_text())) == page
 
@@ -361,7 +361,7 @@ def test_a_part_alone_is_not_written(capsys):
 def test_make_bench_runs_the_bench():
     """The README's command is there."""
     done = subprocess.run(["make", "--dry-run", "bench"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "-m tests.bench\n" in done.stdout
+    assert "-m tools.bench\n" in done.stdout
     assert "make bench" in (ROOT / "README.md").read_text()
 
 

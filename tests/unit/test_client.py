@@ -13,7 +13,7 @@ from service.client import ClientError, address_of, base_url, healthcheck, reque
 from service.config import Settings
 from tests.support.canned import canned
 from tests.support.certificates import Authority
-from tests.support.server import free_port
+from tools.local_http import free_port
 
 OK = (200, {}, b'{"a": 1}')
 

@@ -34,7 +34,7 @@ from service.model import Model
 from service.schema import parse_request
 from service.series import FEATURE_IMPORTANCE, FEATURE_REFERENCE, FEATURE_ROWS, PREDICTION_REFERENCE, PREDICTION_ROWS
 from tests.support.log import check_lines
-from tests.support.server import ROOT
+from tools import ROOT
 from training.documents import reference_bins
 
 PREDICTIONS = (Output("predict", "number"),)

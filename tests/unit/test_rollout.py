@@ -13,7 +13,7 @@ from service.client import ClientError
 from service.model import Model
 from service.rollout import RolloutError, check, smoke
 from tests.support.canned import Canned, canned
-from tests.support.server import free_port
+from tools.local_http import free_port
 
 
 @pytest.fixture(autouse=True)

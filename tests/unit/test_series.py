@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 from flask.testing import FlaskClient
 
-from docs.metrics import PAGE, SERIES, page
 from service.errors import ProblemError
 from service.schema import JSON_TYPES
 from service.series import COUNTER, ERROR_CODES, GAUGE, HISTOGRAM, ROUTES, UNMATCHED, VERSION, Series, Values
 from tests.conftest import ROOT
 from tests.support.corpus import CASES
+from tools.metrics import PAGE, SERIES, page
 
 
 def test_the_page_is_the_one_of_the_code() -> None:

@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from docs.dashboards.parts import (
+from tools.dashboards.parts import (
     GREEN,
     RED,
     WIDTH,

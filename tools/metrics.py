@@ -1,13 +1,13 @@
-"""Write docs/metrics.md, the page of every Prometheus series, from their declarations: python -m docs.metrics."""
+"""Write docs/metrics.md, the page of every Prometheus series, from their declarations: python -m tools.metrics."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from service import series
 from service.series import Series, Values
+from tools import ROOT
 
-PAGE = Path(__file__).parent / "metrics.md"
+PAGE = ROOT / "docs/metrics.md"
 # The modules that declare series, in the order of the page.
 MODULES = (series,)
 SERIES: tuple[Series[Any], ...] = tuple(declared for module in MODULES for declared in module.SERIES)

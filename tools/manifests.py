@@ -1,12 +1,11 @@
-"""Write k8s/bakehouse.yaml from the chart, for kubectl without Helm: python -m docs.manifests."""
-
-from pathlib import Path
+"""Write k8s/bakehouse.yaml from the chart, for kubectl without Helm: python -m tools.manifests."""
 
 import yaml
 
-from tests.support.helm import templates
+from tools import ROOT
+from tools.helm import templates
 
-FOLDER = Path(__file__).parents[1] / "k8s"
+FOLDER = ROOT / "k8s"
 HEADER = "# Rendered from helm/bakehouse with k8s/values.yaml by make manifests; change those.\n"
 NAME, NAMESPACE = "house", "bakehouse"
 

@@ -1,14 +1,15 @@
-"""Write what values.yaml says of its values into the chart's README and its schema: python -m docs.chart."""
+"""Write what values.yaml says of its values into the chart's README and its schema: python -m tools.chart."""
 
 import copy
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-CHART = Path(__file__).parents[1] / "helm/bakehouse"
+from tools import ROOT
+
+CHART = ROOT / "helm/bakehouse"
 BEGIN, END = "<!-- values: written by make docs -->\n", "<!-- end of values -->"
 COMMENT = "# -- "
 

@@ -1,13 +1,13 @@
-"""The Grafana dashboards of the chart, one module each; python -m docs.dashboards writes them."""
+"""The Grafana dashboards of the chart, one module each; python -m tools.dashboards writes them."""
 
 import json
-from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from docs.dashboards import model, service, slo
+from tools import ROOT
+from tools.dashboards import model, service, slo
 
-FOLDER = Path(__file__).parents[2] / "helm/bakehouse/dashboards"
+FOLDER = ROOT / "helm/bakehouse/dashboards"
 
 
 def texts() -> dict[str, str]:

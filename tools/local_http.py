@@ -1,4 +1,4 @@
-"""Requests to a running server, answered with what a test looks at."""
+"""Requests to a server on this machine, with the whole answer."""
 
 import http.client
 import json
@@ -78,3 +78,9 @@ def connect(port: int) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port), timeout=30)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

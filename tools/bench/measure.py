@@ -20,11 +20,11 @@ from service.cpu import request_threads
 from service.drift import Drift
 from service.model import load_model
 from service.schema import parse_request
-from tests.bench import servers
-from tests.bench.client import Crowd, NotServedError, WrongAnswerError, ask, one_by_one, wrk
-from tests.bench.models import FOREST, JSON, LINEAR, LOGISTIC, MIXED, NPY, WIDE, BenchError, Model, Request
-from tests.bench.servers import Server
-from tests.support.http import send
+from tools.bench import servers
+from tools.bench.client import Crowd, NotServedError, WrongAnswerError, ask, one_by_one, wrk
+from tools.bench.models import FOREST, JSON, LINEAR, LOGISTIC, MIXED, NPY, WIDE, BenchError, Model, Request
+from tools.bench.servers import Server
+from tools.local_http import send
 
 CONNECTIONS = 16
 BULK_CONNECTIONS = 4

@@ -1,4 +1,4 @@
-"""Draw the dashboards from what a Prometheus answers: python -m docs.pictures URL --namespace NAME --release NAME."""
+"""Draw the dashboards from what a Prometheus answers: python -m tools.pictures URL --namespace NAME --release NAME."""
 
 import argparse
 import io
@@ -14,13 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from docs.dashboards import FOLDER as DASHBOARDS
-from tests.bench.picture import STYLE, TEXT
-from tests.support.panels import Answer, Prometheus, panels
+from tools import ROOT
+from tools.bench.picture import STYLE, TEXT
+from tools.dashboards import FOLDER as DASHBOARDS
+from tools.panels import Answer, Prometheus, panels
 
-FOLDER = Path(__file__).parent / "pictures"
+FOLDER = ROOT / "docs/pictures"
 COLUMNS, COLUMN_INCHES, ROW_INCHES = 24, 0.62, 0.36  # of Grafana's grid
-LABEL = "Drawn from a real run by docs/pictures.py, not a screenshot of Grafana"
+LABEL = "Drawn from a real run by tools/pictures.py, not a screenshot of Grafana"
 # Readable on a page of either colour.
 CURVES = ("#2f7fd6", "#b8722c", "#3f9c5a", "#8a63d2", "#d0454c", "#1f9aa6", "#a3872d", "#c2569e", "#6f7f2e", "#767676")
 THRESHOLDS = {
@@ -247,7 +248,7 @@ def main() -> None:
     Raises:
         SystemExit: With a sentence, if Prometheus does not answer, or knows no such release or feature.
     """
-    parser = argparse.ArgumentParser(prog="python -m docs.pictures", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.pictures", description=__doc__)
     parser.add_argument("url", help="the address of a Prometheus that scrapes the release and has its rules")
     parser.add_argument("--namespace", required=True)
     parser.add_argument("--release", required=True)

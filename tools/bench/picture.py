@@ -8,9 +8,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tests.bench.measure import CONNECTION_COUNTS, ROWS
-from tests.bench.models import JSON, LINEAR, LOGISTIC, NPY
-from tests.bench.report import CURVE_NAMES, Line, lines, number
+from tools.bench.measure import CONNECTION_COUNTS, ROWS
+from tools.bench.models import JSON, LINEAR, LOGISTIC, NPY
+from tools.bench.report import CURVE_NAMES, Line, lines, number
 
 # On a page of either colour: each has a contrast of at least 3.5 with white and with GitHub's black.
 TEXT, OURS, TEXTBOOK, TARGET = "#767676", "#2f7fd6", "#b8722c", "#d0454c"

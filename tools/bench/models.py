@@ -16,7 +16,7 @@ import orjson
 import pandas as pd
 
 from service.artifact import verify
-from tests.support.server import ROOT
+from tools import ROOT
 
 LINEAR, LOGISTIC, FOREST, MIXED = "house_prices", "breast_cancer", "digits", "penguins"
 DESCRIPTIONS = {
@@ -26,7 +26,7 @@ DESCRIPTIONS = {
     MIXED: "mixed columns, gradient boosting",
 }
 WIDE = "wide"  # of 200 features; not shipped
-FILES = {WIDE: "tests/bench/apps/wide.py", **{name: f"training/models/{name}.py" for name in DESCRIPTIONS}}
+FILES = {WIDE: "tools/bench/apps/wide.py", **{name: f"training/models/{name}.py" for name in DESCRIPTIONS}}
 JSON, NPY = "application/json", "application/x-npy"
 NO_SUCH_OPTION = 2  # argparse
 

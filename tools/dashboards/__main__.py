@@ -1,6 +1,6 @@
 """Write helm/bakehouse/dashboards/*.json."""
 
-from docs.dashboards import FOLDER, texts
+from tools.dashboards import FOLDER, texts
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench.models import NPY, BenchError, Request
-from tests.support.http import send
+from tools.bench.models import NPY, BenchError, Request
+from tools.local_http import send
 
 SCRIPT = Path(__file__).with_name("check.lua")
 TOLERANCE = 1e-6  # relative; engines that are not exact may differ in the last digits

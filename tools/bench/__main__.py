@@ -1,4 +1,4 @@
-"""python -m tests.bench: measure, print the table, and write docs/performance.md with its JSON and its picture."""
+"""python -m tools.bench: measure, print the table, and write docs/performance.md with its JSON and its picture."""
 
 import argparse
 import json
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from service.cpu import request_threads
-from tests.bench.client import require_wrk
-from tests.bench.measure import PARTS, QUICK, Bench, Effort
-from tests.bench.models import FILES, FOREST, BenchError, bake
-from tests.bench.picture import picture
-from tests.bench.report import block, with_numbers
-from tests.support.server import ROOT
+from tools import ROOT
+from tools.bench.client import require_wrk
+from tools.bench.measure import PARTS, QUICK, Bench, Effort
+from tools.bench.models import FILES, FOREST, BenchError, bake
+from tools.bench.picture import picture
+from tools.bench.report import block, with_numbers
 
 PAGE, RESULTS, PICTURE = (ROOT / "docs" / f"performance.{kind}" for kind in ("md", "json", "svg"))
 LIBRARIES = ("gunicorn", "flask", "orjson", "numpy", "scikit-learn", "onnxruntime", "treelite")
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements, to try it out")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"measure these: {', '.join(PARTS)}")
     parser.add_argument("--write", action="store_true", help="write the page after --quick, too")

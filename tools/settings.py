@@ -1,10 +1,9 @@
-"""Write the settings table into the README: python -m docs.settings."""
-
-from pathlib import Path
+"""Write the settings table into the README: python -m tools.settings."""
 
 from service.config import settings_table
+from tools import ROOT
 
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 BEGIN, END = "<!-- settings: written by make docs -->\n", "<!-- end of settings -->"
 
 

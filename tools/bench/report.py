@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from tests.bench.measure import (
+from tools.bench.measure import (
     BULK_CONNECTIONS,
     BULK_ROWS,
     CONNECTION_COUNTS,
@@ -16,7 +16,7 @@ from tests.bench.measure import (
     UNIT,
     WORKER_COUNTS,
 )
-from tests.bench.models import DESCRIPTIONS, JSON, LINEAR, LOGISTIC, NPY
+from tools.bench.models import DESCRIPTIONS, JSON, LINEAR, LOGISTIC, NPY
 
 BEGIN, END = "<!-- numbers: written by make bench -->\n", "<!-- end of numbers -->"
 SINGLE_TARGET = 1.3

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 
 from service.cpu import request_threads
-from tests.bench.models import BenchError, Model
-from tests.support.http import send
-from tests.support.server import ROOT, free_port
+from tools import ROOT
+from tools.bench.models import BenchError, Model
+from tools.local_http import free_port, send
 
 START_TIMEOUT_SECONDS = 60
 POLL_SECONDS = 0.005
@@ -158,7 +158,7 @@ def ours(model: Model, workers: int = 1, windows: Windows | None = None) -> Serv
     }
     module = "service"
     if windows:
-        module = "tests.bench.apps.alternating"
+        module = "tools.bench.apps.alternating"
         variables |= {"WINDOWS": str(windows.file), "REQUESTS_A_WINDOW": str(windows.n_requests)}
     return Server([sys.executable, "-m", module], port, health_port, variables)
 
@@ -179,8 +179,8 @@ def textbook(model: Model) -> Server:
 
 
 def _gunicorn(app: str, variables: Mapping[str, str]) -> Server:
-    """Start an application of tests/bench/apps on plain Gunicorn, with as many threads as the service has."""
+    """Start an application of tools/bench/apps on plain Gunicorn, with as many threads as the service has."""
     port = free_port()
     options = {"worker-class": "gthread", "threads": str(request_threads(1)), "bind": f"127.0.0.1:{port}"}
-    command = [sys.executable, "-m", "gunicorn", f"tests.bench.apps.{app}:app", "--no-control-socket"]
+    command = [sys.executable, "-m", "gunicorn", f"tools.bench.apps.{app}:app", "--no-control-socket"]
     return Server([*command, *(f"--{name}={value}" for name, value in options.items())], port, port, variables)

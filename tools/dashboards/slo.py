@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from docs.dashboards.parts import GREEN, RED, YELLOW, Panel, Query, assembled, choice, graph, number
+from tools.dashboards.parts import GREEN, RED, YELLOW, Panel, Query, assembled, choice, graph, number
 
 OBJECTIVE = "bakehouse:slo:objective_ratio"
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")

@@ -15,7 +15,9 @@ import yaml
 # The public Chart.render() takes neither a Kubernetes version nor API versions; the library under it does.
 from helm_python import _native
 
-CHART = Path(__file__).parents[2] / "helm/bakehouse"
+from tools import ROOT
+
+CHART = ROOT / "helm/bakehouse"
 KUBERNETES = "1.36.0"
 
 
