@@ -25,6 +25,7 @@ MANIFEST = "manifest.json"
 MODEL = "model.joblib"
 GOLDEN = "golden.jsonl"
 REFERENCE = "reference.json"  # how features and predictions were distributed in training
+UNLISTED = "unlisted.json"  # values of training that serving needs and nothing may show, if there are any
 SHORT_DIGEST_LENGTH = 12  # hexadecimal digits: 48 bits, as unlikely to clash as an abbreviated commit
 
 
@@ -39,7 +40,7 @@ class Artifact:
     Args:
         directory: Where it was read from.
         manifest: All that its manifest says.
-        contract: The contract, from the manifest.
+        contract: The contract, from the manifest and the values that it must not list.
     """
 
     directory: Path
@@ -73,10 +74,7 @@ class Artifact:
         Raises:
             ArtifactError: If the file is missing or is not what the manifest says.
         """
-        content = _read(self.directory / name)
-        if sha256(content) != self.manifest["files"].get(name):
-            raise ArtifactError(f"{self.directory / name} is not what the manifest says: bake the model again.")
-        return content
+        return _read_verified(self.directory, self.manifest, name)
 
     def golden(self) -> list[dict[str, Any]]:
         """Return the golden exchanges, each with its "request" body and the "response" members recorded at bake time.
@@ -85,6 +83,15 @@ class Artifact:
             ArtifactError: If the file is missing or is not what the manifest says.
         """
         return [json.loads(line) for line in self.read(GOLDEN).splitlines()]
+
+    def example(self) -> dict[str, Any] | None:
+        """Return the golden exchange to show to clients; None if it holds values that may not be listed.
+
+        Raises:
+            ArtifactError: If the file is missing or is not what the manifest says.
+        """
+        first = self.golden()[0]
+        return None if first.get("private") else first
 
     def load_estimator(self) -> Any:
         """Return the fitted estimator.
@@ -122,8 +129,9 @@ def verify(directory: Path) -> Artifact:
             f"The artifact {directory} was baked with other library versions ({'; '.join(misfits)}): "
             "install those versions or bake the model again with these."
         )
+    unlisted = json.loads(_read_verified(directory, manifest, UNLISTED)) if UNLISTED in manifest["files"] else {}
     try:
-        contract = Contract.from_dict(manifest["contract"])
+        contract = Contract.from_dict(manifest["contract"], unlisted)
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"The contract in {directory / MANIFEST} cannot be read ({error}): bake again.") from error
     return Artifact(directory, manifest, contract)
@@ -273,6 +281,13 @@ def _sync(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _read_verified(directory: Path, manifest: Mapping[str, Any], name: str) -> bytes:
+    content = _read(directory / name)
+    if sha256(content) != manifest["files"].get(name):
+        raise ArtifactError(f"{directory / name} is not what the manifest says: bake the model again.")
+    return content
 
 
 def _read(path: Path) -> bytes:

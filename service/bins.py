@@ -65,7 +65,7 @@ def bins_of(
     Args:
         reference: How it was distributed in training, from reference.json.
         n_samples: How many rows that was.
-        known: The categories of the contract, where it has some.
+        known: The values that the estimator knows, where it does.
         numbers: Whether what is to be counted are float64 numbers.
     """
     if "edges" in reference:
@@ -111,7 +111,7 @@ def _values(reference: Mapping[str, Any], n_samples: int, known: Iterable[Any] |
         **{value: number for number, (value, _) in enumerate(listed)},
         None: missing,
     }
-    # Of free text not all that training saw is listed anywhere: what is not may have been seen.
+    # Of text that the estimator takes whatever it is, nothing is listed: any of it may have been seen.
     return Values(tuple(bins), of_value, other if known is None and reference["other"] else unknown)
 
 

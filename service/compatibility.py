@@ -9,20 +9,21 @@ MAX_NAMED = 3  # a zip code has thousands of categories, and a refusal is one se
 Data = Mapping[str, Any]
 
 
-def differences(live: Data, new: Data) -> list[str]:
+def differences(live: Data, new: Data, unlisted: Mapping[str, Sequence[Any]] | None = None) -> list[str]:
     """Return what would break clients of the live contract once the new one is served; nothing if all go on working.
 
     Args:
         live: The contract that clients work with, as Contract.to_dict writes it; unknown members are not looked at.
         new: The contract that would take its place.
+        unlisted: The known values that the new contract does not list, by the name of their feature.
 
     Raises:
         KeyError, TypeError, AttributeError, IndexError: If one of them is no contract.
     """
-    return [*_of_features(live["features"], new["features"]), *_of_outputs(live, new)]
+    return [*_of_features(live["features"], new["features"], unlisted or {}), *_of_outputs(live, new)]
 
 
-def _of_features(live: Sequence[Data], new: Sequence[Data]) -> Iterator[str]:
+def _of_features(live: Sequence[Data], new: Sequence[Data], unlisted: Mapping[str, Sequence[Any]]) -> Iterator[str]:
     before, after = ({feature["name"]: feature for feature in features} for features in (live, new))
     yield from (f"feature {_shown(name)} is missing" for name in before if name not in after)
     # A feature more is no option: every row has a cell for each of them.
@@ -31,10 +32,12 @@ def _of_features(live: Sequence[Data], new: Sequence[Data]) -> Iterator[str]:
     if shared != [name for name in after if name in before]:
         yield "the features have another order"
     for name in shared:
-        yield from (f"feature {_shown(name)} {what}" for what in _of_feature(before[name], after[name]))
+        yield from (
+            f"feature {_shown(name)} {what}" for what in _of_feature(before[name], after[name], unlisted.get(name))
+        )
 
 
-def _of_feature(live: Data, new: Data) -> Iterator[str]:
+def _of_feature(live: Data, new: Data, unlisted: Sequence[Any] | None) -> Iterator[str]:
     """Yield what one feature no longer takes.
 
     The greatest magnitude is not compared: it tells the estimator's precision (float32 in a forest, float64 in a linear
@@ -50,8 +53,11 @@ def _of_feature(live: Data, new: Data) -> Iterator[str]:
     if not live.get("closed"):
         yield "takes only the categories it knows"
         return
-    known = set(new["categories"])
-    if lost := [value for value in live["categories"] if value not in known]:
+    known = set(new["categories"] if unlisted is None else unlisted)
+    lost = [value for value in live.get("categories", ()) if value not in known]  # else they cannot be compared
+    if lost and unlisted is not None:
+        yield f"no longer takes {len(lost)} of the values it took"
+    elif lost:
         more = f" and {len(lost) - MAX_NAMED} more" if len(lost) > MAX_NAMED else ""
         yield f"no longer takes {', '.join(map(_shown, lost[:MAX_NAMED]))}{more}"
 

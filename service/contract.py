@@ -4,8 +4,8 @@ OpenAPI, validation and the conversion of JSON to the estimator's input are all 
 disagree. Plain data: nothing here imports more than the standard library.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -28,8 +28,9 @@ class Feature:
         kind: The JSON type of a cell.
         dtype: The pandas dtype the estimator is given; float64 for every number.
         missing: Whether null is accepted.
-        categories: The values seen in training, where the column holds categories.
-        closed: Whether a value outside categories is refused; if not, the estimator handles unknown ones.
+        categories: The values seen in training, where the column holds categories that may be listed anywhere.
+        unlisted: The known values of a column whose values may not be listed; they never leave the artifact.
+        closed: Whether a value that is not known is refused; if not, the estimator handles unknown ones.
         minimum: The least number seen in training; documented, not enforced.
         maximum: The greatest number seen in training; documented, not enforced.
         magnitude: The greatest absolute number the estimator takes, where that is below float64's.
@@ -48,6 +49,17 @@ class Feature:
     magnitude: float | None = None
     unit: str = ""
     description: str = ""
+    unlisted: tuple[str | float | bool, ...] | None = field(default=None, repr=False)
+
+    @property
+    def known(self) -> tuple[str | float | bool, ...] | None:
+        """The values that the estimator knows, listed or not, where the column holds categories."""
+        return self.unlisted if self.categories is None else self.categories
+
+    @property
+    def is_unlisted(self) -> bool:
+        """Whether the column holds text or categories that may not be listed, such as names and identifiers."""
+        return self.categories is None and (self.kind == "string" or self.unlisted is not None)
 
 
 @dataclass(frozen=True)
@@ -103,24 +115,39 @@ class Contract:
         return (self.outputs[0].name,)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the contract as JSON data, without the members that say nothing."""
+        """Return the contract as JSON data for anyone to see, without the members that say nothing."""
         data = asdict(self)
         data["features"] = [
-            {key: value for key, value in feature.items() if not (value is None or value is False or value == "")}
+            {
+                key: value
+                for key, value in feature.items()
+                if key != "unlisted" and not (value is None or value is False or value == "")
+            }
             for feature in data["features"]
         ]
         return {key: value for key, value in data.items() if value is not None}
 
+    def unlisted(self) -> dict[str, list[str | float | bool]]:
+        """Return the known values that may not be listed, by the name of their feature."""
+        return {feature.name: list(feature.unlisted) for feature in self.features if feature.unlisted is not None}
+
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Contract":
-        """Return the contract that to_dict wrote.
+    def from_dict(cls, data: Mapping[str, Any], unlisted: Mapping[str, Sequence[Any]] | None = None) -> "Contract":
+        """Return the contract that to_dict wrote, with the values that it left out.
 
         Raises:
             KeyError, TypeError: If the data were written by something else.
         """
         return cls(
             features=tuple(
-                Feature(**{**item, "categories": _as_tuple(item.get("categories"))}) for item in data["features"]
+                Feature(
+                    **{
+                        **item,
+                        "categories": _as_tuple(item.get("categories")),
+                        "unlisted": _as_tuple((unlisted or {}).get(item["name"])),
+                    }
+                )
+                for item in data["features"]
             ),
             container=data["container"],
             outputs=tuple(Output(**{**item, "columns": _as_tuple(item.get("columns"))}) for item in data["outputs"]),

@@ -107,7 +107,7 @@ class Drift:
         for index in watched:
             feature, begin = contract.features[index], len(self._bins)
             distribution = reference["features"][feature.name]
-            bins = bins_of(distribution, n_samples, feature.categories, feature.kind == "number")
+            bins = bins_of(distribution, n_samples, feature.known, feature.kind == "number")
             if isinstance(bins, Ranges):
                 self._numbers_at.append(index)
                 numbers.append((bins, begin))

@@ -111,7 +111,7 @@ def _series(column: Any, feature: Feature, pd: Any) -> Any:
     if feature.dtype == "category":
         # What is unknown becomes a category of its own; pandas would make it missing, which is something else.
         present = [cell for cell in _with_nan(column) if cell == cell]  # NaN does not
-        return pd.Categorical(column, categories=list(dict.fromkeys([*(feature.categories or ()), *present])))
+        return pd.Categorical(column, categories=list(dict.fromkeys([*(feature.known or ()), *present])))
     if feature.dtype == "object":
         column = _with_nan(column)
     return column if feature.kind == "number" else pd.array(column, dtype=feature.dtype)

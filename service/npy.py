@@ -154,7 +154,7 @@ def _usual_cells(given: NDArray[Any], X: NDArray[np.float64], contract: Contract
         if feature.magnitude is not None:
             usual[:, index] &= np.abs(X[:, index]) <= feature.magnitude
         if feature.closed:
-            usual[:, index] &= np.isin(X[:, index], feature.categories or ())
+            usual[:, index] &= np.isin(X[:, index], feature.known or ())
         if feature.missing:
             usual[:, index] |= np.isnan(X[:, index])
     return usual

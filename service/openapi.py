@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of one model, generated from its contract: names, types, ranges and a real example."""
+"""The OpenAPI 3.1 document of one model, generated from its contract: names, types, ranges and an example."""
 
 import json
 from typing import Any
@@ -33,8 +33,9 @@ def openapi_document(artifact: Artifact, max_rows: int, takes_feedback: bool) ->
         takes_feedback: Whether true values are taken.
     """
     contract = artifact.contract
-    example = artifact.golden()[0]
-    answer = {**example["response"], "model": {"name": artifact.name, "version": artifact.version}}
+    example = artifact.example()
+    identity = {"name": artifact.name, "version": artifact.version}
+    request, answer = (example["request"], {**example["response"], "model": identity}) if example else (None, None)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -52,7 +53,7 @@ def openapi_document(artifact: Artifact, max_rows: int, takes_feedback: bool) ->
                     "requestBody": {
                         "required": True,
                         "content": {
-                            **_json({"$ref": "#/components/schemas/Request"}, example["request"]),
+                            **_json({"$ref": "#/components/schemas/Request"}, request),
                             **_array(contract),
                         },
                     },
@@ -65,7 +66,7 @@ def openapi_document(artifact: Artifact, max_rows: int, takes_feedback: bool) ->
                     },
                 }
             },
-            **({"/feedback": _feedback_path(example, answer["model"])} if takes_feedback else {}),
+            **({"/feedback": _feedback_path(answer, identity)} if takes_feedback else {}),
             "/healthz": _get("live", "The process answers."),
             "/readyz": _get("ready", "The model is loaded and traffic is welcome.", {"503": _problem("Not ready.")}),
             "/version": _get("version", "The service version, and the model's name, version and digest."),
@@ -166,6 +167,8 @@ def _cell_schema(feature: Feature) -> dict[str, Any]:
             schema["enum"] = [*feature.categories, *([None] if feature.missing else [])]
         else:
             about.append(f"Known: {', '.join(map(str, feature.categories))}.")
+    elif feature.closed:
+        about.append("Only values known from training, which are not listed.")
     if feature.magnitude is not None:
         schema.update(minimum=-feature.magnitude, maximum=feature.magnitude)
     if description := " ".join(filter(None, about)):
@@ -199,11 +202,13 @@ def _output_schema(output: Output) -> dict[str, Any]:
     return {"type": "array", "items": value, "description": f"{of}, one for each row."}
 
 
-def _feedback_path(example: dict[str, Any], model: dict[str, str]) -> dict[str, Any]:
+def _feedback_path(predicted: dict[str, Any] | None, model: dict[str, str]) -> dict[str, Any]:
     """Return the path for true values; its example is the truth of the one for predictions, had that been right."""
-    values = example["response"][answer_member(PREDICT)]
-    answer = {"accepted": len(values), "repeated": 0, "unknown": 0, "model": model}
-    body = {"request_id": "order-17", "y_true": values}
+    body = answer = None
+    if predicted is not None:
+        values = predicted[answer_member(PREDICT)]
+        answer = {"accepted": len(values), "repeated": 0, "unknown": 0, "model": model}
+        body = {"request_id": "order-17", "y_true": values}
     return {
         "post": {
             "operationId": "feedback",

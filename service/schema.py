@@ -247,7 +247,7 @@ def _quick_column(cells: Sequence[Any], feature: Feature) -> "NDArray[Any] | lis
     if not types <= set(JSON_TYPES[feature.kind]):
         return None
     if feature.kind != "number":
-        return None if feature.closed and not set(cells) <= {None, *(feature.categories or ())} else list(cells)
+        return None if feature.closed and not set(cells) <= {None, *(feature.known or ())} else list(cells)
     values = np.array(cells, dtype=np.float64)
     return values if _are_usual(values) and not feature.closed else None
 
@@ -340,10 +340,13 @@ def _number_problem(cell: int | float, feature: Feature) -> tuple[str, str] | No
 
 
 def _category_problem(cell: Any, feature: Feature) -> tuple[str, str] | None:
-    if not feature.closed or cell in (feature.categories or ()):
+    known = feature.known or ()
+    if not feature.closed or cell in known:
         return None
-    shown = ", ".join(map(str, (feature.categories or ())[:MAX_NAMES_IN_SENTENCE]))
-    return "unknown_category", f"{feature.name} must be one of the {len(feature.categories or ())} known: {shown}"
+    if feature.is_unlisted:
+        return "unknown_category", f"{feature.name} must be one of the {len(known)} known values, which are not listed"
+    shown = ", ".join(map(str, known[:MAX_NAMES_IN_SENTENCE]))
+    return "unknown_category", f"{feature.name} must be one of the {len(known)} known: {shown}"
 
 
 def _is_text(cell: str) -> bool:

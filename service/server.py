@@ -245,8 +245,11 @@ def _memory_directory() -> str | None:
 
 
 def _welcome(artifact: Artifact, settings: Settings) -> str:
+    example = artifact.example()
+    if example is None:
+        return f"{artifact.name} {artifact.version} is ready.\n"
     url = f"{'--insecure https://' if settings.tls_certificate else ''}localhost:{settings.http_port}/predict"
-    body = shlex.quote(json.dumps(artifact.golden()[0]["request"]))
+    body = shlex.quote(json.dumps(example["request"]))
     return (
         f"{artifact.name} {artifact.version} is ready. Try:\n"
         f"  curl -s {url} -H 'Content-Type: application/json' -d {body}\n"

@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
 import service
 from service import artifact
+from service.contract import Contract
 from training.derive import derive_contract
 from training.documents import bill_of_materials, data_digest, model_card, reference_bins
 from training.errors import BakeError
@@ -32,6 +34,8 @@ from training.source import Source
 Report = Callable[[str], None]
 
 MEMORY_ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")  # of a function among the parameters: another in each process
+
+PARAMETERS_OF_VALUES = ("categories", "vocabulary")  # of encoders; authors often take them from the training rows
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def _contents(
         "version": version,
         "description": model.description,
         "task": task_of(estimator),
-        "estimator": " ".join(MEMORY_ADDRESS.sub("", repr(estimator)).split()),
+        "estimator": _described(estimator, contract),
         "contract": contract.to_dict(),
         "scores": {
             "held_out": evaluation.held_out,
@@ -147,10 +151,12 @@ def _contents(
     bins = reference_bins(contract, frame, asker.answers(frame))
     reference = {**bins, "importance": feature_importance(asker, frame, seed)}
     model_sha256 = artifact.sha256(estimator_bytes)
+    unlisted = contract.unlisted()
     files = {
         artifact.MODEL: estimator_bytes,
         artifact.GOLDEN: golden_lines(contract, frame, asker, model.example),
         artifact.REFERENCE: artifact.canonical_json(reference),
+        **({artifact.UNLISTED: artifact.canonical_json(unlisted)} if unlisted else {}),
         "MODEL_CARD.md": model_card(manifest).encode(),
         "bom.cdx.json": artifact.canonical_json(bill_of_materials(manifest, model_sha256)),
         **raced.files,
@@ -158,6 +164,16 @@ def _contents(
     if not manifest["created"]:  # who sets SOURCE_DATE_EPOCH asks for the same bytes, and no clock gives those
         manifest["timings"] = raced.timings
     return files, manifest
+
+
+def _described(estimator: Any, contract: Contract) -> str:
+    """Return the estimator as code would make it, without addresses and without values that may not be listed."""
+    if any(feature.is_unlisted for feature in contract.features):
+        parameters = estimator.get_params() if hasattr(estimator, "get_params") else {}
+        named = [name for name in parameters if name.rpartition("__")[2] in PARAMETERS_OF_VALUES]
+        given = {name: "..." for name in named if not isinstance(parameters[name], str | None)}
+        estimator = clone(estimator).set_params(**given) if given else estimator
+    return " ".join(MEMORY_ADDRESS.sub("", repr(estimator)).split())
 
 
 def _check_as_service(staging: Path) -> None:
@@ -226,6 +242,8 @@ def _feature_line(feature: dict[str, Any]) -> str:
         parts.append(f"{feature['minimum']:.6g} to {feature['maximum']:.6g} {feature.get('unit', '')}".strip())
     if "categories" in feature:
         parts.append(f"{'only' if feature.get('closed') else 'known'} {json.dumps(feature['categories'])}")
+    elif feature.get("closed"):
+        parts.append("only known values, which are not listed")
     if feature.get("missing"):
         parts.append("null allowed")
     return ", ".join(parts)

@@ -15,10 +15,10 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
 from service.contract import OUTPUT_METHODS, PER_CLASS_OUTPUTS, PREDICT, Contract, Feature, Kind, Output
+from training.categories import may_be_listed
 from training.errors import BakeError
 
 UNKNOWN_CATEGORY = "no such category, surely"
-MAX_DOCUMENTED_CATEGORIES = 100  # a text column with more values than this is no category
 BEYOND_FLOAT32 = 1e39
 EXACT_INTEGERS = 2**53  # float64 holds every integer up to here
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -122,7 +122,6 @@ def derive_contract(
     rows = frame.head(3)
     answers = asker.answers(rows)
     classes = classes_of(estimator)
-    outputs = tuple(_output(name, values, estimator, classes, target_names) for name, values in answers.items())
     kinds = {name: _kind(frame[name]) for name in names}
     encoded = {
         name: categories
@@ -142,7 +141,9 @@ def derive_contract(
         said = about.get(name, {})
         column = frame[name]
         continuous = name in numbers and bool(column.notna().any())
-        categories = encoded.get(name) or _seen_categories(column, name in takes_unknown)
+        refuses_unknown = name not in takes_unknown or said.get("unknown") == "reject"
+        known = encoded.get(name) or _seen_values(column, refuses_unknown)
+        listed = known is not None and may_be_listed(column, known)
         _check_said(name, said, name in takes_missing, name in takes_unknown)
         features.append(
             Feature(
@@ -150,8 +151,9 @@ def derive_contract(
                 kind=kinds[name],
                 dtype=str(column.dtype),
                 missing=name in takes_missing and said.get("missing", bool(column.isna().any())),
-                categories=categories,
-                closed=categories is not None and (name not in takes_unknown or said.get("unknown") == "reject"),
+                categories=known if listed else None,
+                unlisted=None if listed else known,
+                closed=known is not None and refuses_unknown,
                 minimum=float(column.min()) if continuous else None,
                 maximum=float(column.max()) if continuous else None,
                 magnitude=FLOAT32_MAX if name in takes_float32 else None,
@@ -159,6 +161,9 @@ def derive_contract(
                 description=said.get("description", ""),
             )
         )
+    # An encoder names its columns after the values, so that names may say what must not be listed.
+    transformed_names = () if any(feature.is_unlisted for feature in features) else _transformed_names(estimator)
+    outputs = tuple(_output(name, values, classes, target_names, transformed_names) for name, values in answers.items())
     return Contract(tuple(features), asker.container, outputs, classes), frame, asker
 
 
@@ -290,15 +295,16 @@ def example_row(frame: pd.DataFrame) -> pd.DataFrame:
 
 def with_cells(row: pd.DataFrame, cells: Mapping[str, Any]) -> pd.DataFrame:
     """Return the row with these cells instead, in columns of the same dtype; None is a missing value."""
-    return replaced(row, {name: _cell_like(row[name], cell) for name, cell in cells.items()})
+    return replaced(row, {name: column_like(row[name], [cell], row.index) for name, cell in cells.items()})
 
 
-def _cell_like(column: "pd.Series[Any]", value: Any) -> "pd.Series[Any]":
-    cells = [np.nan if value is None else value]
+def column_like(column: "pd.Series[Any]", cells: Sequence[Any], index: "pd.Index[Any]") -> "pd.Series[Any]":
+    """Return these cells as a column of the same dtype as another one; None is a missing value."""
+    cells = [np.nan if cell is None else cell for cell in cells]
     if is_category(column):  # a frame of the client's own would know the category that training did not
-        categories = dict.fromkeys([*column.cat.categories, *([] if value is None else cells)])
-        return pd.Series(pd.Categorical(cells, categories=list(categories)), index=column.index)
-    return pd.Series(cells, index=column.index).astype(column.dtype)
+        categories = dict.fromkeys([*column.cat.categories, *(cell for cell in cells if cell == cell)])
+        return pd.Series(pd.Categorical(cells, categories=list(categories)), index=index)
+    return pd.Series(cells, index=index).astype(column.dtype)
 
 
 def unknown_value(column: "pd.Series[Any]") -> Any:
@@ -320,7 +326,11 @@ def classes_of(estimator: Any) -> tuple[Any, ...] | None:
 
 
 def _output(
-    name: str, values: NDArray[Any], estimator: Any, classes: tuple[Any, ...] | None, target_names: Sequence[str]
+    name: str,
+    values: NDArray[Any],
+    classes: tuple[Any, ...] | None,
+    target_names: Sequence[str],
+    transformed_names: Sequence[str],
 ) -> Output:
     kind = KIND_OF_OUTPUT[values.dtype.kind]
     if values.ndim == 1:
@@ -331,23 +341,24 @@ def _output(
         columns = tuple(map(str, classes))
     if name == PREDICT and len(target_names) == n_columns:
         columns = tuple(target_names)
-    if name == "transform":
-        columns = _transformed_names(estimator, columns)
+    if name == "transform" and len(transformed_names) == n_columns:
+        columns = tuple(transformed_names)
     return Output(name, kind, columns)  # type: ignore[arg-type]
 
 
-def _transformed_names(estimator: Any, otherwise: tuple[str, ...]) -> tuple[str, ...]:
+def _transformed_names(estimator: Any) -> tuple[str, ...]:
+    """Return what a transformer calls its columns, nothing if it has no names."""
     try:
-        names = tuple(map(str, estimator.get_feature_names_out()))
+        return tuple(map(str, estimator.get_feature_names_out()))
     except Exception:  # noqa: BLE001 - many transformers cannot name their columns, in many ways
-        return otherwise
-    return names if len(names) == len(otherwise) else otherwise
+        return ()
 
 
-def _seen_categories(column: "pd.Series[Any]", takes_unknown: bool) -> tuple[Any, ...] | None:
+def _seen_values(column: "pd.Series[Any]", refuses_unknown: bool) -> tuple[Any, ...] | None:
+    """Return the values of a column of categories; None for numbers, and for text that the estimator takes as it is."""
     if is_category(column):
         return tuple(column.cat.categories.tolist())
-    if _kind(column) != "string" or (takes_unknown and column.nunique() > MAX_DOCUMENTED_CATEGORIES):
+    if _kind(column) != "string" or not (refuses_unknown or may_be_listed(column)):
         return None
     return tuple(sorted(column.dropna().unique().tolist()))
 

@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from service.contract import PREDICT, Contract
+from service.contract import PREDICT, Contract, Feature
+from training.categories import MAX_CATEGORIES, may_be_listed
 
 N_BINS = 10
-FEW_ROWS_A_VALUE = 10  # on average, or a few rows of anything would look like a few values
 REFITTED = "The scores are of the recipe on held-out rows; the estimator that is served was then fitted on all rows."
 FITTED_ELSEWHERE = "The estimator was fitted elsewhere; it may have seen the rows that it was scored on."
-MAX_COUNTED_VALUES = 50  # the most frequent ones; the rest is counted together
 
 
 def data_digest(frame: pd.DataFrame, y: Any) -> str:
@@ -32,44 +31,47 @@ def data_digest(frame: pd.DataFrame, y: Any) -> str:
 
 def reference_bins(contract: Contract, frame: pd.DataFrame, answers: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Return how each feature and the predictions are distributed in training: what drift is measured against."""
-    features = {
-        feature.name: _distribution(
-            values := frame[feature.name],
-            feature.kind == "number" and feature.categories is None and not _are_few(values),
-        )
-        for feature in contract.features
-    }
+    features = {feature.name: _feature_distribution(frame[feature.name], feature) for feature in contract.features}
     predictions = {}
     if PREDICT in answers and answers[PREDICT].ndim == 1:
         values = pd.Series(answers[PREDICT])
-        predictions[PREDICT] = _distribution(values, values.dtype.kind == "f" and contract.classes is None)
+        continuous = values.dtype.kind == "f" and contract.classes is None
+        predictions[PREDICT] = _between_deciles(values) if continuous else _by_value(values, MAX_CATEGORIES)
     return {"n_samples": len(frame), "features": features, "predictions": predictions}
+
+
+def _feature_distribution(values: "pd.Series[Any]", feature: Feature) -> dict[str, Any]:
+    """Return counts between deciles, or counts of values; values that may not be listed are counted together."""
+    if feature.is_unlisted:
+        return _by_value(values, 0)
+    if feature.kind != "number" or feature.categories is not None or _are_few(values):
+        return _by_value(values, MAX_CATEGORIES)
+    return _between_deciles(values)
 
 
 def _are_few(values: "pd.Series[Any]") -> bool:
     """Return whether numbers are flags, counts or codes, of which a bin between deciles would hold several."""
-    return bool(0 < values.nunique() <= min(N_BINS, values.count() / FEW_ROWS_A_VALUE))
+    return 0 < values.nunique() <= N_BINS and may_be_listed(values)
 
 
-def _distribution(values: "pd.Series[Any]", continuous: bool) -> dict[str, Any]:
-    """Return counts between deciles, or counts of values, most frequent first; missing values apart."""
+def _between_deciles(values: "pd.Series[Any]") -> dict[str, Any]:
+    """Return counts between deciles; missing values apart."""
+    present = values.dropna().to_numpy(dtype=float)
+    edges = np.unique(np.quantile(present, np.linspace(0, 1, N_BINS + 1))) if len(present) else np.array([])
+    counts = np.histogram(present, edges)[0].tolist() if len(edges) > 1 else [len(present)]
+    return {"edges": edges.tolist(), "counts": counts, "missing": len(values) - len(present)}
+
+
+def _by_value(values: "pd.Series[Any]", n_most: int) -> dict[str, Any]:
+    """Return counts of the most frequent values, and of all others together; missing values apart."""
     present = values.dropna()
-    missing = int(len(values) - len(present))
-    if continuous:
-        edges = (
-            np.unique(np.quantile(present.to_numpy(dtype=float), np.linspace(0, 1, N_BINS + 1)))
-            if len(present)
-            else np.array([])
-        )
-        counts = np.histogram(present.to_numpy(dtype=float), edges)[0].tolist() if len(edges) > 1 else [len(present)]
-        return {"edges": edges.tolist(), "counts": counts, "missing": missing}
     counted = ((_plain(value), int(count)) for value, count in present.value_counts().items())
     ordered = sorted(counted, key=lambda item: (-item[1], str(item[0])))
     return {
-        "values": [value for value, _ in ordered[:MAX_COUNTED_VALUES]],
-        "counts": [count for _, count in ordered[:MAX_COUNTED_VALUES]],
-        "other": sum(count for _, count in ordered[MAX_COUNTED_VALUES:]),
-        "missing": missing,
+        "values": [value for value, _ in ordered[:n_most]],
+        "counts": [count for _, count in ordered[:n_most]],
+        "other": sum(count for _, count in ordered[n_most:]),
+        "missing": len(values) - len(present),
     }
 
 
@@ -127,7 +129,8 @@ def _feature_row(feature: Mapping[str, Any]) -> str:
     if "minimum" in feature:
         seen = f"{feature['minimum']:.6g} to {feature['maximum']:.6g} {feature.get('unit', '')}".strip()
     else:
-        seen = ", ".join(map(str, feature.get("categories", ())))
+        known = "known values only, which are not listed" if feature.get("closed") else ""
+        seen = ", ".join(map(str, feature["categories"])) if "categories" in feature else known
     missing = "yes" if feature.get("missing") else "no"
     return f"| {feature['name']} | {feature['kind']} | {missing} | {seen} | {feature.get('description', '')} |"
 

@@ -274,11 +274,11 @@ def _kinds_of_rows(gate: Gate, frame: pd.DataFrame, rng: np.random.Generator) ->
     order = [rng.permutation(n_samples)[: 25 * N_ROWS] for _ in training]
     yield "rows of shuffled columns", [cells[rows] for cells, rows in zip(training, order, strict=True)]
     base = chosen(training, np.unique(np.linspace(0, n_samples - 1, N_ROWS).astype(int)))
-    yield "rows of each category", _with_each(base, contract, lambda feature: feature.categories or (), 2)
+    yield "rows of each category", _with_each(base, contract, lambda feature: feature.known or (), 2)
     unknown = {
         index: unknown_value(frame[feature.name])
         for index, feature in enumerate(contract.features)
-        if not feature.closed and (feature.kind == "string" or feature.categories is not None)
+        if not feature.closed and (feature.kind == "string" or feature.known is not None)
     }
     yield "rows with unknown categories", _changed(base, unknown)
     missing = {

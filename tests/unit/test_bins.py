@@ -143,6 +143,15 @@ def test_free_text_that_is_not_listed_is_another_and_not_unknown():
     assert counted(bins_of(WORDS, N_SAMPLES, None, False), ["mauve"]) == {"unknown": 1}
 
 
+@pytest.mark.parametrize(("known", "numbers"), [(("Ann", "Bob"), False), ((1.0, 2.0), True)])
+def test_values_that_are_not_listed_are_others_or_unknown(known: tuple[Any, ...], numbers: bool):
+    """The reference has none of them; what the model knows still tells the new from the known."""
+    bins = bins_of({"values": [], "counts": [], "other": 9, "missing": 1}, N_SAMPLES, known, numbers)
+    assert shares(bins) == [("missing", "missing", 0.1), ("unknown", "unknown", 0.0), ("other", "other", 0.9)]
+    values = [*known, np.nan if numbers else None, 1.5 if numbers else "new"]
+    assert counted(bins, values) == {"other": 2, "missing": 1, "unknown": 1}
+
+
 def test_categories_that_are_numbers_are_counted_by_value():
     """A number between two of them is neither."""
     reference = {"values": [3.0, 1.0], "counts": [6, 3], "other": 0, "missing": 1}

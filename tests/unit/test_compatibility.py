@@ -118,6 +118,29 @@ def test_many_lost_categories_are_counted() -> None:
     assert differences(live, new) == ['feature island no longer takes A, B, "C d" and 2 more']
 
 
+def without_list(contract: dict[str, Any]) -> dict[str, Any]:
+    """Return a contract whose island is closed and lists nothing."""
+    island = {name: value for name, value in ISLAND.items() if name != "categories"}
+    return {**contract, "features": [island if f["name"] == "island" else f for f in contract["features"]]}
+
+
+def test_lost_values_that_may_not_be_listed_are_counted_only() -> None:
+    """The new artifact knows them, and the log of a refusal does not show them."""
+    new = without_list(LIVE)
+    assert differences(LIVE, new, {"island": ["C", "A", "B"]}) == []
+    assert differences(LIVE, new, {"island": ["B"]}) == ["feature island no longer takes 1 of the values it took"]
+
+
+def test_what_the_live_contract_does_not_list_is_not_compared() -> None:
+    """Nobody but the live release knows it."""
+    assert differences(without_list(LIVE), LIVE) == []
+    assert differences(without_list(LIVE), without_list(LIVE), {"island": ["A"]}) == []
+    closed = without_list(with_feature(COLOUR, closed=True))
+    assert differences(without_list(LIVE), closed, {"island": ["A"]}) == [
+        "feature colour takes only the categories it knows"
+    ]
+
+
 @pytest.mark.parametrize("name", ["house_prices", "breast_cancer", "digits", "penguins"])
 def test_a_shipped_model_may_follow_itself_and_no_other(name: str, model_of: Callable[[str], Model]) -> None:
     """Real contracts, as the manifests hold them."""

@@ -23,6 +23,8 @@ FULL = Contract(
         ),
         Feature("size", "number", "float64", minimum=-1.5, maximum=2.5, magnitude=3.4e38),
         Feature("new", "boolean", "bool", categories=(False, True)),
+        Feature("owner", "string", "object", closed=True, unlisted=("Ann", "Bob")),
+        Feature("account", "number", "float64", unlisted=(7310111.0, 7310112.0)),
     ),
     container="frame",
     outputs=(Output("predict", "string"), Output("predict_proba", "number", ("low", "high"))),
@@ -32,7 +34,26 @@ FULL = Contract(
 
 def test_a_contract_survives_the_manifest() -> None:
     """What is written as JSON is read back as the same contract, tuples and all."""
-    assert Contract.from_dict(json.loads(json.dumps(FULL.to_dict()))) == FULL
+    written, unlisted = json.loads(json.dumps([FULL.to_dict(), FULL.unlisted()]))
+    assert Contract.from_dict(written, unlisted) == FULL
+
+
+def test_values_that_may_not_be_listed_are_written_apart() -> None:
+    """What anyone may see says that the column is closed, and no more; nor does what a log would show."""
+    for text in (json.dumps(FULL.to_dict()), repr(FULL)):
+        assert "Ann" not in text
+        assert "7310111" not in text
+    assert FULL.unlisted() == {"owner": ["Ann", "Bob"], "account": [7310111.0, 7310112.0]}
+    assert FULL.to_dict()["features"][4] == {"name": "owner", "kind": "string", "dtype": "object", "closed": True}
+
+
+def test_known_values_are_listed_or_not() -> None:
+    """Text of which nothing is known is not listed either."""
+    note = Feature("note", "string", "object")
+    assert [feature.known for feature in (*FULL.features, note)] == [
+        None, ("A", "B"), None, (False, True), ("Ann", "Bob"), (7310111.0, 7310112.0), None,
+    ]  # fmt: skip
+    assert [feature.is_unlisted for feature in (*FULL.features, note)] == [False] * 4 + [True] * 3
 
 
 @pytest.mark.parametrize("model", ["house_prices", "breast_cancer", "digits", "penguins"])
@@ -58,7 +79,7 @@ def test_a_least_value_of_zero_says_something() -> None:
 
 def test_names_keep_the_order_of_the_features() -> None:
     """The estimator takes columns by position, so their order is part of the contract."""
-    assert FULL.names == ("plain", "grade", "size", "new")
+    assert FULL.names == ("plain", "grade", "size", "new", "owner", "account")
 
 
 @pytest.mark.parametrize(

@@ -351,20 +351,72 @@ def test_categories_are_those_of_the_column_that_clients_send(estimator: Any, ca
 
 
 def test_a_text_column_has_no_categories():
-    """Where the estimator takes any text and training saw many, listing them would say nothing."""
+    """Where the estimator takes any text and training saw many, none is known and none is kept."""
     texts = FRAME.iloc[np.arange(120) % N_ROWS].assign(text=[f"house number {number}" for number in range(120)])
     vectorizing = make_column_transformer((TfidfVectorizer(), "text"), remainder="passthrough")
     contract = derive(make_pipeline(vectorizing, LogisticRegression()), texts, np.tile(SIGNS, 3))
     made = feature(contract, "text")
-    assert (made.kind, made.categories, made.closed, made.missing) == ("string", None, False, False)
+    assert (made.kind, made.known, made.closed, made.missing) == ("string", None, False, False)
 
 
-def test_a_closed_column_lists_every_category():
-    """However many there are: what is not listed is refused."""
+NAMES = np.array([f"name {number:02}" for number in np.arange(N_ROWS) // 8])  # each in 8 rows
+ACCOUNTS = 7310111 + np.arange(N_ROWS) // 2
+
+
+@pytest.mark.parametrize(
+    "column", [NAMES, ACCOUNTS, pd.Categorical(NAMES), pd.Categorical(ACCOUNTS)], ids=lambda values: str(values.dtype)
+)
+@pytest.mark.parametrize(("handle_unknown", "closed"), [("error", True), ("ignore", False)])
+def test_values_of_few_rows_are_known_and_not_listed(handle_unknown: str, closed: bool, column: Any):
+    """Serving needs them, so the contract has them; what it writes for anyone to see has not."""
+    estimator = encode(["v"], encoder=OneHotEncoder(handle_unknown=handle_unknown))
+    contract = derive(estimator, FRAME.assign(v=column), SIGNS)
+    made = feature(contract, "v")
+    known = tuple(np.unique(np.asarray(column)).tolist())
+    assert (made.categories, made.unlisted, made.known, made.closed) == (None, known, known, closed)
+    assert (made.minimum, made.maximum) == (None, None)
+    written = contract.to_dict()["features"][3]
+    assert written.keys() - {"closed"} == {"name", "kind", "dtype"}
+
+
+def test_pandas_categories_are_known_without_an_encoder():
+    """What is left of them in a request would be other codes."""
+    boosting = HistGradientBoostingClassifier(max_iter=2, categorical_features="from_dtype")
+    made = feature(derive(boosting, FRAME.assign(v=pd.Categorical(NAMES)), SIGNS), "v")
+    assert (made.categories, made.unlisted, made.closed) == (None, tuple(np.unique(NAMES).tolist()), False)
+
+
+def test_one_rare_value_keeps_all_others_from_being_listed():
+    """A list with one gap would tell which column has such values."""
+    column = np.where(np.arange(N_ROWS) == 0, "Ann", "red")
+    made = feature(derive(encode(["v"]), FRAME.assign(v=column), SIGNS), "v")
+    assert (made.categories, made.unlisted) == (None, ("Ann", "red"))
+
+
+def test_a_closed_column_knows_every_value():
+    """However many there are: what is not known is refused."""
     words = pd.DataFrame({"word": [f"word {number}" for number in range(150)]})
     followed_by_none = make_pipeline(FunctionTransformer(), OneHotEncoder(), LogisticRegression())
     made = feature(derive(followed_by_none, words, np.arange(150) % 2), "word")
-    assert (made.closed, len(made.categories or ())) == (True, 150)
+    assert (made.closed, len(made.unlisted or ())) == (True, 150)
+
+
+def test_the_author_may_close_a_column_of_any_text():
+    """The training's texts are then all that is taken, however many there are."""
+    texts = FRAME.assign(text=[f"house number {number}" for number in range(N_ROWS)])
+    vectorizing = make_column_transformer((TfidfVectorizer(), "text"), remainder="passthrough")
+    estimator = make_pipeline(vectorizing, LogisticRegression())
+    made = feature(derive(estimator, texts, SIGNS, {"text": {"unknown": "reject"}}), "text")
+    assert (made.closed, made.categories, len(made.unlisted or ())) == (True, None, N_ROWS)
+
+
+@pytest.mark.parametrize("transformer", [OneHotEncoder(), TfidfVectorizer()])
+def test_the_names_of_transformed_columns_do_not_tell_values(transformer: Any):
+    """An encoder calls its columns after them, and a vectorizer after words."""
+    selected = "v" if isinstance(transformer, TfidfVectorizer) else ["v"]
+    made = derive(make_column_transformer((transformer, selected)), pd.DataFrame({"v": NAMES}))
+    columns = made.outputs[0].columns or ()
+    assert columns == tuple(f"transform{number}" for number in range(len(columns)))
 
 
 @pytest.mark.parametrize(

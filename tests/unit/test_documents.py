@@ -13,7 +13,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from service.artifact import read_manifest
 from service.contract import Contract, Feature, Output
 from tests.conftest import MODELS, ArtifactOf
-from training.documents import MAX_COUNTED_VALUES, N_BINS, bill_of_materials, data_digest, model_card, reference_bins
+from training.categories import MAX_CATEGORIES
+from training.documents import N_BINS, bill_of_materials, data_digest, model_card, reference_bins
 
 FRAME = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]})
 
@@ -49,17 +50,24 @@ def test_numbers_are_counted_between_deciles():
     [
         ([2.0, 2.0, np.nan], {"edges": [2.0], "counts": [2], "missing": 1}),
         ([np.nan, np.nan], {"edges": [], "counts": [0], "missing": 2}),
-        (["x", "y", "y", None], {"values": ["y", "x"], "counts": [2, 1], "other": 0, "missing": 1}),
+        (["x", "y", "y", None], {"values": [], "counts": [], "other": 3, "missing": 1}),
     ],
 )
 def test_unusual_columns_are_counted_too(values: Any, bins: dict[str, Any]):
-    """One value, none at all, and text with a gap."""
+    """One value, none at all, and text with a gap that is not to be listed."""
     assert bins_of(values) == bins
 
 
 def test_categories_of_numbers_are_counted_by_value():
     """Bins between categories would mean nothing."""
     assert bins_of([1.0, 2.0, 2.0], categories=(1, 2))["values"] == [2.0, 1.0]
+
+
+def test_categories_that_may_not_be_listed_are_counted_together():
+    """Whether the encoder knows words or numbers, and however few there are of them."""
+    counted = {"values": [], "counts": [], "other": 40, "missing": 1}
+    assert bins_of([1.0, 2.0] * 20 + [np.nan], unlisted=(1, 2)) == counted
+    assert bins_of(["Ann", "Bob"] * 20 + [None], unlisted=("Ann", "Bob")) == counted
 
 
 @pytest.mark.parametrize(
@@ -70,6 +78,7 @@ def test_categories_of_numbers_are_counted_by_value():
         ([*range(10)] * 10, True),  # a count of 0 to 9
         ([*range(11)] * 11, False),
         ([*range(10)] * 9, False),  # any ten numbers would look so
+        ([7310111.0] * 9 + [0.0] * 91, False),  # a number that few rows have may be an account's
     ],
 )
 def test_numbers_of_few_values_are_counted_by_value(values: list[float], by_value: bool):
@@ -81,10 +90,13 @@ def test_numbers_of_few_values_are_counted_by_value(values: list[float], by_valu
     assert sum(bins["counts"]) + bins["missing"] == len(values)
 
 
-def test_rare_values_are_counted_together():
+def test_rare_labels_are_counted_together():
     """The file stays small however many there are; equal counts are ordered by value."""
-    bins = bins_of([f"word {number:02}" for number in range(MAX_COUNTED_VALUES + 7)])
-    assert bins["values"] == [f"word {number:02}" for number in range(MAX_COUNTED_VALUES)]
+    labels = np.array([f"label {number:02}" for number in range(MAX_CATEGORIES + 7)])
+    contract = Contract((), "frame", (), classes=tuple(labels.tolist()))
+    frame = pd.DataFrame(index=range(len(labels)))
+    bins = reference_bins(contract, frame, {"predict": labels})["predictions"]["predict"]
+    assert bins["values"] == labels[:MAX_CATEGORIES].tolist()
     assert bins["other"] == 7
 
 

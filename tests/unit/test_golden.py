@@ -14,6 +14,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from service.contract import Feature
 from tests.support.baking import CODES, FRAME, PRICES, SIGNS, WORDS
+from tests.support.baking import N_ROWS as N_FRAME_ROWS
 from training.derive import UNKNOWN_CATEGORY, derive_contract
 from training.errors import BakeError
 from training.golden import N_ROWS, golden_lines, to_json
@@ -33,11 +34,10 @@ def test_an_example_a_batch_of_lists_and_a_batch_of_objects_are_asked():
     first, lists, objects = golden(LogisticRegression(), FRAME, SIGNS)
     assert set(first["request"]) == {"X"}
     assert set(first["response"]) == {"y_pred"}
-    assert first["request"]["X"] == [FRAME.iloc[0].tolist()]
+    assert len(first["request"]["X"]) == 1
     assert lists["request"]["outputs"] == ["predict", "predict_proba", "decision_function"]
     assert objects["request"]["X"] == [dict(zip("abc", row, strict=True)) for row in lists["request"]["X"]]
     assert len(lists["request"]["X"]) == N_ROWS
-    assert lists["request"]["X"][-1] == FRAME.iloc[-1].tolist()
     assert lists["response"] == objects["response"]
 
 
@@ -49,6 +49,72 @@ def test_the_answers_are_the_estimators():
     assert lists["response"]["y_pred"] == estimator.predict(asked).tolist()
     assert np.allclose(lists["response"]["predict_proba"], estimator.predict_proba(asked))
     assert lists["response"]["classes"] == ["blue", "green", "red"]
+
+
+IDENTIFIERS = 90_000_007 + 7919 * np.arange(N_FRAME_ROWS)
+OPEN, CLOSED = OneHotEncoder(handle_unknown="ignore"), OneHotEncoder()
+
+
+def test_numbers_are_made_up():
+    """Round ones within the range of training, whole where those are; flags are as they were."""
+    X = pd.DataFrame({"identifier": IDENTIFIERS, "flag": CODES % 2, "size": FRAME["a"]})
+    exchanges = golden(LinearRegression(), X, PRICES)
+    for exchange in exchanges:
+        rows = pd.DataFrame(exchange["request"]["X"], columns=X.columns)
+        assert rows["identifier"].between(IDENTIFIERS[0], IDENTIFIERS[-1]).all()
+        assert not set(rows["identifier"]) & set(IDENTIFIERS)
+        assert (rows["identifier"] % 10_000 == 0).all()
+        assert not set(rows["size"]) & set(X["size"])
+        assert set(rows["flag"]) <= {0, 1}
+    assert set(rows["flag"]) == {0, 1}
+    assert rows["identifier"].nunique() == rows["size"].nunique() == N_ROWS
+
+
+def test_text_is_made_up_where_any_is_taken():
+    """Categories that may be listed are as they were."""
+    texts = [f"person {number}" for number in range(N_FRAME_ROWS)]
+    estimator = make_pipeline(make_column_transformer((OPEN, ["text", "word"])), LogisticRegression())
+    exchanges = golden(estimator, pd.DataFrame({"text": texts, "word": WORDS}), SIGNS)
+    rows = pd.DataFrame(exchanges[1]["request"]["X"], columns=["text", "word"])
+    assert set(rows["text"]) == {UNKNOWN_CATEGORY}
+    assert set(rows["word"]) == set(WORDS)
+    assert "person" not in json.dumps(exchanges)
+    assert not any("private" in exchange for exchange in exchanges)
+
+
+@pytest.mark.parametrize(("column", "encoder"), [(IDENTIFIERS, CLOSED), (IDENTIFIERS.astype(str), CLOSED)])
+def test_known_values_are_asked_of_a_closed_column_and_are_private(column: Any, encoder: Any):
+    """It takes nothing else, and clients are not shown them."""
+    estimator = make_pipeline(make_column_transformer((encoder, ["v"]), remainder="passthrough"), LogisticRegression())
+    exchanges = golden(estimator, FRAME.assign(v=column), SIGNS)
+    assert {row[3] for row in exchanges[1]["request"]["X"]} <= set(column.tolist())
+    assert [exchange.get("private") for exchange in exchanges] == [True, None, None]
+    given = [[1, 2.5, -3, column[0]]]
+    assert "private" not in golden(estimator, FRAME.assign(v=column), SIGNS, given)[0]
+
+
+def test_rows_that_the_estimator_refuses_are_not_made_up():
+    """Where columns depend on each other, those of a training row fit; they are not shown."""
+    X = pd.DataFrame({"start": np.arange(40) * 10.0, "end": np.arange(40) * 10.0 + 1})
+    estimator = make_pipeline(FunctionTransformer(_checked), LinearRegression())
+    exchanges = golden(estimator, X, PRICES)
+    assert [end - start for start, end in exchanges[1]["request"]["X"]] == [1] * N_ROWS
+    assert exchanges[0]["private"]
+
+
+def _checked(X: Any) -> Any:
+    values = np.asarray(X)
+    if (values[:, 0] >= values[:, 1]).any():
+        raise ValueError("an end before its start")
+    return values
+
+
+@pytest.mark.parametrize("numbers", [[5.0], [0.0, 5e-324], [-1.7e308, 1.7e308], [1e-9, 2e-9], [0, 3]])
+def test_made_up_numbers_are_finite_and_in_range(numbers: list[float]):
+    """However narrow or wide that is."""
+    X = pd.DataFrame({"v": np.resize(np.array(numbers), 9)})
+    cells = golden(FunctionTransformer(np.sign, validate=True), X, None)[1]["request"]["X"]
+    assert all(min(numbers) <= cell <= max(numbers) for (cell,) in cells)
 
 
 def test_null_is_asked_where_it_is_taken():

@@ -153,6 +153,7 @@ def cell_schema(feature: Feature, model: Model) -> dict[str, Any]:
         (Feature("a", "string", "str", categories=("x", "y"), closed=True), ["x", "y"], ["z", None]),
         (Feature("a", "string", "str", True, ("x", "y"), closed=True), ["x", None], ["z"]),
         (Feature("a", "number", "category", categories=(1.0, 2.0), closed=True), [1, 2.0], [3, "1"]),
+        (Feature("a", "string", "str", closed=True, unlisted=("x", "y")), ["x", "z"], [1, None]),
     ],
     ids=lambda value: repr(value)[:60] if isinstance(value, Feature) else "",
 )
@@ -171,8 +172,12 @@ def test_a_cell_fits_as_the_contract_says(
         (Feature("a", "number", "float64", unit="years", description="Its age."), "Its age. Unit: years."),
         (Feature("a", "number", "float64", minimum=0.0, maximum=189.0), "From 0 to 189 in training."),
         (Feature("a", "string", "str", categories=("x", "y")), "Known: x, y."),
+        (
+            Feature("a", "string", "str", closed=True, unlisted=("x", "y")),
+            "Only values known from training, which are not listed.",
+        ),
     ],
-    ids=["unit", "range", "categories"],
+    ids=["unit", "range", "categories", "unlisted"],
 )
 def test_what_is_not_enforced_is_told(feature: Feature, words: str, model_of: Callable[[str], Model]) -> None:
     """People read what the column means and what was seen in training."""
