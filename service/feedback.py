@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ from service.errors import (
     NotFoundError,
     contract_error,
 )
+from service.json_limits import UNCOUNTED_BYTES, count_excess, count_openers
 from service.kept import Kept, keep, n_rows, restore, rows_of
 from service.logs import REQUEST_ID
 from service.metrics import Metrics
@@ -92,22 +94,23 @@ def parse_feedback(body: bytes, contract: Contract, max_rows: int) -> list[Truth
         BodyTooLargeError: If it tells of more than max_rows rows.
         ContractError: If something in it does not fit; names the first places at fault.
     """
-    items = _items(loads_carefully(body)) if body else {}
-    if not items:
+    if not body:
         raise MalformedBodyError('The body is empty: send JSON such as {"request_id": "...", "y_true": [...]}.')
+    if len(body) > UNCOUNTED_BYTES:
+        _refuse_excess(body, max_rows)
     feature = _truth_feature(contract)
     place_of_class = {label: place for place, label in enumerate(contract.classes or ())}
     truths: list[Truth] = []
     faults: list[Fault] = []
     n_told = 0
-    for pointer, item in items.items():
+    for pointer, item in _items(loads_carefully(body)):
         if found := _item_fault(item, pointer):
             faults.append(found)
         else:
             n_told += len(item["y_true"])
             if n_told > max_rows:
-                raise _too_many_rows(max_rows, pointer)
-            faults += _value_faults(item["y_true"], feature, place_of_class, f"{pointer}/y_true")
+                raise _too_many_rows(max_rows, f"{pointer}/y_true")
+            faults += islice(_value_faults(item["y_true"], feature, place_of_class, f"{pointer}/y_true"), MAX_FAULTS)
             values = [place_of_class.get(value, value) for value in item["y_true"]] if not faults else []
             truths.append(Truth(item["request_id"], item.get("rows"), values, pointer))
         if len(faults) >= MAX_FAULTS:
@@ -117,22 +120,32 @@ def parse_feedback(body: bytes, contract: Contract, max_rows: int) -> list[Truth
     return truths
 
 
-def _items(document: Any) -> dict[str, Any]:
-    """Return what a document tells of single requests, by its JSON Pointer."""
+def _refuse_excess(body: bytes, max_rows: int) -> None:
+    """Refuse a body that holds more than telling of the most rows needs, before it is decoded."""
+    # An item is an object with two lists, which have a value for each of its rows, and it has a row at least.
+    most_containers, most_members = 3 * max_rows + 2, 6 * max_rows + 2
+    if count_excess(body, count_openers(body), most_containers, most_members):
+        raise _too_many_rows(max_rows, "")
+
+
+def _items(document: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a document tells of each request, with the JSON Pointer to it."""
     if not isinstance(document, dict) or "feedback" not in document:
-        return {"": document}
+        yield "", document
+        return
     if len(document) > 1:
         raise contract_error([Fault("", "unknown_member", "beside feedback, the body takes no other member")])
     items = document["feedback"]
     if not isinstance(items, list) or not items:
         raise contract_error([Fault("/feedback", "not_a_list", "feedback must be a list of at least one object")])
-    return {f"/feedback/{index}": item for index, item in enumerate(items)}
+    for index, item in enumerate(items):
+        yield f"/feedback/{index}", item
 
 
 def _too_many_rows(max_rows: int, pointer: str) -> BodyTooLargeError:
     return BodyTooLargeError(
         f"More than {max_rows} rows are told of, so many are taken: send several requests.",
-        [Fault(f"{pointer}/y_true", "too_many_rows", f"at most {max_rows} rows")],
+        [Fault(pointer, "too_many_rows", f"at most {max_rows} rows")],
     )
 
 
@@ -365,8 +378,8 @@ class Feedback:
         truths = parse_feedback(body, self._model.contract, self._max_rows)
         requests = [self.memory.find(truth.request_id) for truth in truths]
         known = [(truth, request) for truth, request in zip(truths, requests, strict=True) if request]
-        faults = [fault for truth, request in known if (fault := _misfit(truth, n_rows(request[0])))]
-        if faults:
+        misfits = filter(None, (_misfit(truth, n_rows(request[0])) for truth, request in known))
+        if faults := list(islice(misfits, MAX_FAULTS)):
             raise contract_error(faults)
         counts = self._count(known, sum(len(truth.values) for truth in truths))
         for result, n_told in vars(counts).items():
@@ -419,9 +432,10 @@ class Feedback:
             losses = regression_losses(np.array(y_true, np.float64), answers[PREDICT].astype(np.float64))
         countable = np.all([np.abs(values) <= LARGEST_LOSS for values in losses.values()], axis=0)  # not so for NaN
         if not countable.all():
-            pointers = [f"{claim.truth.pointer}/y_true/{place}" for claim in claims for place in claim.places]
+            pointers = (f"{claim.truth.pointer}/y_true/{place}" for claim in claims for place in claim.places)
+            refused = islice(compress(pointers, ~countable), MAX_FAULTS)
             detail = "y_true is too far from the prediction to be counted"
-            raise contract_error([Fault(pointers[row], "out_of_range", detail) for row in np.flatnonzero(~countable)])
+            raise contract_error([Fault(pointer, "out_of_range", detail) for pointer in refused])
         return {name: float(values.sum()) for name, values in losses.items()}
 
 

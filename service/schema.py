@@ -8,9 +8,9 @@ never decide that something is wrong.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from service.contract import PER_CLASS_OUTPUTS, Contract, Feature, answer_member
 from service.errors import MAX_FAULTS, BodyTooLargeError, ContractError, Fault, MalformedBodyError, contract_error
+from service.json_limits import UNCOUNTED_BYTES, count_excess, count_openers, nested_too_deeply
 
 # The cells of a request. Where every feature is a number, a matrix of shape (n_samples, n_features) with NaN for null;
 # else a column for each feature: an array of shape (n_samples,) of numbers, or a list of text, booleans and None.
@@ -30,6 +31,8 @@ EXACT_INTEGERS = 2**53  # float64 holds every integer up to here
 MAX_INTEGER_DIGITS = 400  # longer ones are beyond float64, and int() of very long text is slow
 MAX_NAMES_IN_SENTENCE = 10
 LONG_BODY_BYTES = 700  # from here on simdjson is the faster one
+SPARE_COLUMNS = 2  # an index and a label that should not be there get an error that names the first row
+MAX_OUTPUT_VALUES = 100  # the document, X and outputs with its names
 FEW_VALUES = 16  # up to here NumPy takes longer to begin than Python to do it
 NUMBER_TYPES = frozenset((int, float))
 JSON_TYPES = {"number": (int, float), "boolean": (bool,), "string": (str,)}
@@ -65,13 +68,31 @@ def parse_request(body: bytes, contract: Contract, max_rows: int) -> PredictRequ
     """
     if not body:
         raise MalformedBodyError('The body is empty: send JSON such as {"X": [[...]]}.')
-    return _parse_quickly(body, contract, max_rows) or parse_carefully(body, contract, max_rows)
+    n_openers = count_openers(body) if len(body) >= LONG_BODY_BYTES else 0
+    if len(body) > UNCOUNTED_BYTES:
+        _refuse_excess(body, n_openers, contract, max_rows)
+    return _parse_quickly(body, contract, max_rows, n_openers) or parse_carefully(body, contract, max_rows)
 
 
-def _parse_quickly(body: bytes, contract: Contract, max_rows: int) -> PredictRequest | None:
-    """Return what a body asks for, or None where anything is unusual."""
-    if len(body) >= LONG_BODY_BYTES and contract.any_numbers and (request := _parse_matrix(body, contract, max_rows)):
-        return request
+def _refuse_excess(body: bytes, n_openers: int, contract: Contract, max_rows: int) -> None:
+    """Refuse a body that holds more than the most rows need, before it is decoded."""
+    most_members = max_rows * (len(contract.features) + 1 + SPARE_COLUMNS) + MAX_OUTPUT_VALUES
+    # Beside the rows there are the document, X and outputs.
+    counts = count_excess(body, n_openers, max_containers=max_rows + 3, max_members=most_members)
+    if counts is None:
+        return
+    if counts.n_rows > max_rows:
+        raise too_many_rows(counts.n_rows, max_rows)
+    detail = f"each row must be a list or an object of {len(contract.features)} values: {_shown_names(contract)}"
+    raise contract_error([Fault("/X", "wrong_width", detail)])
+
+
+def _parse_quickly(body: bytes, contract: Contract, max_rows: int, n_openers: int) -> PredictRequest | None:
+    """Return what a body asks for, or None where anything is unusual; n_openers only matters for a long body."""
+    if len(body) >= LONG_BODY_BYTES and contract.any_numbers:
+        request = _parse_matrix(body, contract, max_rows, n_openers)
+        if request:
+            return request
     try:
         document = orjson.loads(body)
         rows, outputs = _members(document, contract, max_rows)
@@ -81,7 +102,7 @@ def _parse_quickly(body: bytes, contract: Contract, max_rows: int) -> PredictReq
     return None if columns is None else PredictRequest(columns, outputs, len(rows))
 
 
-def _parse_matrix(body: bytes, contract: Contract, max_rows: int) -> PredictRequest | None:
+def _parse_matrix(body: bytes, contract: Contract, max_rows: int, n_openers: int) -> PredictRequest | None:
     """Return what a body asks for whose rows are lists of numbers, or None where anything is unusual."""
     if body[:1] != b"{":  # simdjson would also take a byte order mark
         return None
@@ -102,9 +123,8 @@ def _parse_matrix(body: bytes, contract: Contract, max_rows: int) -> PredictRequ
         outputs = requested_outputs(wanted.as_list() if isinstance(wanted, simdjson.Array) else wanted, contract)
     except (ValueError, TypeError, RuntimeError, ContractError):
         return None
-    n_lists = n_samples + (2 if isinstance(wanted, simdjson.Array) else 1)
-    n_brackets = np.count_nonzero(np.frombuffer(body, dtype=np.uint8) == ord("["))  # quicker than bytes.count
-    if n_brackets != n_lists or not _are_usual(values):
+    n_containers = n_samples + (3 if isinstance(wanted, simdjson.Array) else 2)  # the document, X and outputs
+    if n_openers != n_containers or not _are_usual(values):
         return None
     return PredictRequest(values.reshape(n_samples, n_features), outputs, n_samples)
 
@@ -131,7 +151,7 @@ def loads_carefully(body: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise MalformedBodyError("The body is not UTF-8: send JSON encoded as UTF-8.") from error
     except RecursionError as error:
-        raise MalformedBodyError("The body is nested too deeply: the API is described at /openapi.json.") from error
+        raise nested_too_deeply() from error
     except ValueError as error:
         place = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
         raise MalformedBodyError(f"The body is not valid JSON{place}.") from error
@@ -271,10 +291,7 @@ def _decode_carefully(rows: list[Any], contract: Contract) -> Columns:
         else:
             cells = [row[name] for name in contract.names] if named else row
             checked.append(cells)
-            keys = map(_escape, contract.names) if named else map(str, range(len(cells)))
-            for key, cell, feature in zip(keys, cells, contract.features, strict=True):
-                if problem := cell_problem(cell, feature):
-                    faults.append(Fault(f"/X/{index}/{key}", *problem))
+            faults += islice(_cell_faults(cells, named, f"/X/{index}", contract), MAX_FAULTS)
         if len(faults) >= MAX_FAULTS:
             break
     if faults:
@@ -286,9 +303,21 @@ def _decode_carefully(rows: list[Any], contract: Contract) -> Columns:
     return _as_columns(columns, contract)
 
 
+def _cell_faults(cells: Sequence[Any], named: bool, pointer: str, contract: Contract) -> Iterator[Fault]:
+    keys = map(_escape, contract.names) if named else map(str, range(len(cells)))
+    for key, cell, feature in zip(keys, cells, contract.features, strict=True):
+        if problem := cell_problem(cell, feature):
+            yield Fault(f"{pointer}/{key}", *problem)
+
+
+def _shown_names(contract: Contract) -> str:
+    more = ", ..." if len(contract.features) > MAX_NAMES_IN_SENTENCE else ""
+    return ", ".join(contract.names[:MAX_NAMES_IN_SENTENCE]) + more
+
+
 def _row_fault(row: Any, named: bool, pointer: str, contract: Contract) -> Fault | None:
     n_features = len(contract.features)
-    shown = ", ".join(contract.names[:MAX_NAMES_IN_SENTENCE]) + (", ..." if n_features > MAX_NAMES_IN_SENTENCE else "")
+    shown = _shown_names(contract)
     if not isinstance(row, dict if named else list):
         detail = f"each row must be {'an object' if named else 'a list'} of {n_features} values: {shown}"
         return Fault(pointer, "not_a_row", detail)

@@ -2,13 +2,15 @@
 
 import gzip
 import io
+import itertools
+import random
 from typing import IO, Any
 
 import pytest
 from werkzeug.exceptions import ClientDisconnected
 
-from service.body import JSON, read_body
-from service.errors import BodyTooLargeError, IncompleteBodyError, UnsupportedMediaTypeError
+from service.body import GZIP_PIECE_BYTES, JSON, MAX_GZIP_MEMBERS, read_body
+from service.errors import BadEncodingError, BodyTooLargeError, IncompleteBodyError, UnsupportedMediaTypeError
 
 LIMIT = 1000
 
@@ -94,6 +96,31 @@ def test_a_gzip_body_may_have_many_members(n_members: int) -> None:
     sent = gzip.compress(b"abc", mtime=0) * n_members
     request = request_of(io.BytesIO(sent), HTTP_CONTENT_ENCODING="gzip")
     assert read_body(request, max(len(sent), 3 * n_members))[0] == b"abc" * n_members
+
+
+def test_zeros_may_stand_behind_a_gzip_member() -> None:
+    """Tapes and block devices leave them, and gzip passes over them."""
+    sent = gzip.compress(b"abc") + bytes(100) + gzip.compress(b"def") + bytes(3)
+    assert read_body(request_of(io.BytesIO(sent), HTTP_CONTENT_ENCODING="gzip"), LIMIT)[0] == b"abcdef"
+
+
+@pytest.mark.parametrize("level", [0, 9])
+def test_a_gzip_body_is_decompressed_piece_by_piece(level: int) -> None:
+    """Members begin and end anywhere in the pieces."""
+    plain = random.Random(1).randbytes(3 * GZIP_PIECE_BYTES)
+    ends = [0, 1, GZIP_PIECE_BYTES - 23, 2 * GZIP_PIECE_BYTES, len(plain)]
+    sent = b"".join(gzip.compress(plain[start:end], level) for start, end in itertools.pairwise(ends))
+    request = request_of(io.BytesIO(sent), HTTP_CONTENT_ENCODING="gzip")
+    assert read_body(request, 2 * len(plain))[0] == plain
+
+
+def test_more_gzip_members_than_anybody_needs_are_refused() -> None:
+    """Each takes its time, even if there is nothing in it."""
+    sent = gzip.compress(b"", mtime=0) * MAX_GZIP_MEMBERS
+    assert read_body(request_of(io.BytesIO(sent), HTTP_CONTENT_ENCODING="gzip"), len(sent))[0] == b""
+    sent += gzip.compress(b"", mtime=0)
+    with pytest.raises(BadEncodingError, match="more than 10000 members: compress it as one"):
+        read_body(request_of(io.BytesIO(sent), HTTP_CONTENT_ENCODING="gzip"), len(sent))
 
 
 @pytest.mark.parametrize("n_bytes", [LIMIT, LIMIT + 1])

@@ -28,7 +28,9 @@ from service import feedback
 from service.app import create_app
 from service.config import Settings
 from service.engine import scikit_learn_engine
-from service.feedback import Memory, classification_losses, regression_losses
+from service.errors import BodyTooLargeError, ContractError, Fault
+from service.feedback import Memory, classification_losses, parse_feedback, regression_losses
+from service.json_limits import UNCOUNTED_BYTES
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.model import Model, load_model
@@ -434,6 +436,38 @@ def test_what_does_not_fit_is_refused_by_its_place_and_counts_nothing(
         assert problem["errors"][0]["pointer"] == f"/feedback/1{pointer}"
     assert samples(client) == before
     assert counted(tell(client, {"request_id": ONE, "y_true": [1, 2]})[1]) == (2, 0, 0)
+
+
+@pytest.mark.parametrize("item", ["{}", "[]", "1", '{"request_id": "a", "y_true": [1]}', '{"[": "]"}'])
+def test_a_long_body_of_too_many_items_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch, item: str, model_of: Callable[[str], Model]
+) -> None:
+    """Each item tells of a row at least, so that as many items as rows are taken."""
+    monkeypatch.setattr(feedback, "loads_carefully", None)
+    body = f'{{"feedback": [{", ".join([item] * UNCOUNTED_BYTES)}]}}'.encode()
+    with pytest.raises(BodyTooLargeError, match="More than 100 rows are told of, so many are taken"):
+        parse_feedback(body, model_of("house_prices").contract, max_rows=100)
+
+
+def test_the_most_rows_are_never_too_much(model_of: Callable[[str], Model]) -> None:
+    """Of one request, and of as many requests as rows."""
+    contract, n_rows = model_of("house_prices").contract, UNCOUNTED_BYTES // 5
+    one = {"request_id": "a", "y_true": [1] * n_rows, "rows": list(range(n_rows))}
+    assert len(parse_feedback(json.dumps(one).encode(), contract, n_rows)[0].values) == n_rows
+    many = {"feedback": [{"request_id": "a", "y_true": [1], "rows": [0]}] * n_rows}
+    assert len(parse_feedback(json.dumps(many).encode(), contract, n_rows)) == n_rows
+
+
+def test_only_the_faults_that_are_answered_are_put_into_words(
+    monkeypatch: pytest.MonkeyPatch, model_of: Callable[[str], Model]
+) -> None:
+    """One value is as wrong as the other ten thousand."""
+    made: list[str] = []
+    monkeypatch.setattr(feedback, "Fault", lambda *words: made.append(words[0]) or Fault(*words))
+    body = json.dumps({"request_id": "a", "y_true": ["wrong"] * 10_000}).encode()
+    with pytest.raises(ContractError) as refused:
+        parse_feedback(body, model_of("house_prices").contract, max_rows=10_000)
+    assert [fault.pointer for fault in refused.value.faults] == made == [f"/y_true/{place}" for place in range(20)]
 
 
 @pytest.mark.parametrize(

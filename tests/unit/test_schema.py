@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service import schema
 from service.contract import Contract, Feature, Output
 from service.engine import estimator_input
 from service.errors import MAX_FAULTS, BodyTooLargeError, ContractError, MalformedBodyError, ProblemError
+from service.json_limits import UNCOUNTED_BYTES, count_openers
 from service.model import Model
 from service.schema import PredictRequest, _parse_matrix, _parse_quickly, encode_answer, parse_carefully, parse_request
 from tests.support.corpus import CASES, Case
@@ -189,6 +191,53 @@ def test_too_many_rows_are_refused_by_number() -> None:
         parse([[1, 2]] * 3, max_rows=2)
 
 
+LONG = UNCOUNTED_BYTES // 8  # so many rows make a body that is counted before it is decoded
+
+
+@pytest.mark.parametrize(
+    "row", ["[1, 2, 3]", "[[], []]", '{"]": "["}', "12345678"], ids=["lists", "nested", "objects", "numbers"]
+)
+def test_a_long_body_of_too_many_rows_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch, row: str
+) -> None:
+    """In the words of a short one."""
+    monkeypatch.setattr(schema, "_parse_quickly", None)
+    monkeypatch.setattr(schema, "parse_carefully", None)
+    with pytest.raises(BodyTooLargeError) as refused:
+        parse_request(f'{{"X": [{", ".join([row] * LONG)}]}}'.encode(), TWO_NUMBERS, 100)
+    assert refused.value.detail == f"X has {LONG} rows, at most 100 are taken: send several requests."
+
+
+@pytest.mark.parametrize("cells", ["1", "[]", '{"a": 1}', '"ab"'])
+def test_a_long_body_of_too_many_cells_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch, cells: str
+) -> None:
+    """No number of rows is wrong with it, so the sentence says what a row is."""
+    monkeypatch.setattr(schema, "_parse_quickly", None)
+    monkeypatch.setattr(schema, "parse_carefully", None)
+    with pytest.raises(ContractError) as refused:
+        parse_request(f'{{"X": [[{", ".join([cells] * 4 * LONG)}]]}}'.encode(), TWO_NUMBERS, 100)
+    assert refused.value.detail == "at /X: each row must be a list or an object of 2 values: area, age"
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("contract", [TWO_NUMBERS, MIXED], ids=["numbers", "mixed"])
+def test_the_most_rows_are_never_too_much(contract: Contract, named: bool) -> None:
+    """Whichever form they have, with every output asked for, and words that are full of brackets."""
+    row = [1.5, 2] if contract is TWO_NUMBERS else ["A", "red", 1, True, 2.5, '[{"\\,' * 20]
+    n_rows = UNCOUNTED_BYTES // 5
+    rows = [dict(zip(contract.names, row, strict=True)) if named else row] * n_rows
+    assert parse(rows, contract, max_rows=n_rows, outputs=["predict"]).n_samples == n_rows
+
+
+def test_a_long_body_with_two_columns_too_many_names_the_first_row() -> None:
+    """An index and a label come along easily, and in as many rows as there may be."""
+    n_rows = UNCOUNTED_BYTES // 5
+    rows = [[0, 1500, 3, 1]] * n_rows
+    with pytest.raises(ContractError, match="at /X/0: the row must have 2 values"):
+        parse(rows, max_rows=n_rows)
+
+
 def test_an_empty_body_is_called_empty() -> None:
     """Most often it is a client that forgot to send it, which the place of a character would not tell."""
     with pytest.raises(MalformedBodyError, match="The body is empty: send JSON"):
@@ -223,7 +272,7 @@ def same_column(one: "pd.Series[Any]", other: "pd.Series[Any]") -> bool:
 def check_agreement(body: bytes, contract: Contract) -> None:
     """Fail unless the quick way gives what the careful one gives, or leaves the body to it."""
     ways = [_parse_quickly, *([_parse_matrix] if contract.any_numbers else [])]
-    quick_ones = [way(body, contract, MAX_ROWS) for way in ways]
+    quick_ones = [way(body, contract, MAX_ROWS, count_openers(body)) for way in ways]
     try:
         careful = parse_carefully(body, contract, MAX_ROWS)
     except ProblemError:
@@ -304,20 +353,22 @@ def test_the_quick_way_agrees_on_the_corpus(case: Case) -> None:
 @pytest.mark.parametrize("body", ["[[1500, 3]]", '[{"age": 3, "area": 1500}]'])
 def test_the_usual_body_takes_the_quick_way(body: str) -> None:
     """What agrees because it never happens would be no use."""
-    assert _parse_quickly(f'{{"X": {body}}}'.encode(), TWO_NUMBERS, MAX_ROWS) is not None
+    document = f'{{"X": {body}}}'.encode()
+    assert _parse_quickly(document, TWO_NUMBERS, MAX_ROWS, count_openers(document)) is not None
 
 
 @pytest.mark.parametrize("end", ["", ', "outputs": ["predict"]', ', "outputs": null'])
 def test_a_long_matrix_of_numbers_takes_the_way_without_objects(end: str) -> None:
     """Whole numbers and others, whatever is asked for."""
-    assert _parse_matrix(f'{{"X": [[1500, 3], [1.5e3, -0]]{end}}}'.encode(), TWO_NUMBERS, MAX_ROWS) is not None
+    body = f'{{"X": [[1500, 3], [1.5e3, -0]]{end}}}'.encode()
+    assert _parse_matrix(body, TWO_NUMBERS, MAX_ROWS, count_openers(body)) is not None
 
 
 @pytest.mark.parametrize("cells", ["[1500], 3", "[[1500]], 3", "[], 1500, 3", "[1500, 3]", "[1500, 3], 1"])
 def test_a_list_in_a_cell_is_not_flattened(cells: str) -> None:
     """A library that flattens lists must not make two numbers of a cell, or one of a list."""
     body = f'{{"X": [[{cells}], [1500, 3]]}}'.encode()
-    assert _parse_matrix(body, TWO_NUMBERS, MAX_ROWS) is None
+    assert _parse_matrix(body, TWO_NUMBERS, MAX_ROWS, count_openers(body)) is None
 
 
 # ---------------------------------------------------------------------------------------------- back to JSON
