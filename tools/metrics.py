@@ -1,4 +1,4 @@
-"""Write docs/metrics.md, the page of every Prometheus series, from their declarations: python -m tools.metrics."""
+"""Write docs/reference/metrics.md from the declarations of all metrics: python -m tools.metrics."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from service import series
 from service.series import Series, Values
 from tools import ROOT
 
-PAGE = ROOT / "docs/metrics.md"
+PAGE = ROOT / "docs/reference/metrics.md"
 # The modules that declare series, in the order of the page.
 MODULES = (series,)
 SERIES: tuple[Series[Any], ...] = tuple(declared for module in MODULES for declared in module.SERIES)
