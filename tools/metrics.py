@@ -14,17 +14,18 @@ SERIES: tuple[Series[Any], ...] = tuple(declared for module in MODULES for decla
 INTRODUCTION = """\
 # Metrics
 
-`GET /metrics` on the health port answers in Prometheus' text format, or in OpenMetrics if `Accept` asks for it. `make docs` writes
-this page from the code. Tests compare it with running servers, and `promtool check metrics` reads it.
+`GET /metrics` on the health port answers in Prometheus' text format, or in OpenMetrics if `Accept` asks for it.
+`make docs` writes this page from the code. Tests compare it with running servers, and `promtool check metrics` reads
+it.
 
-- **Series are bounded.** Clients cannot create series: each label has fixed values, or values from the artifact or the operator. The
-  column *at most* counts the series of one server, with every bucket of a histogram; all together that is {total}. This is with the
-  default of 50 features watched for drift. Each further feature adds up to 41 series.
-- **Several processes.** With `WEB_CONCURRENCY` above 1, any process answers a scrape for all. Counters and histograms add up and
-  continue when a process is replaced. Gauges add up over the live processes and are up to half a second old.
+- **Series are bounded.** Clients cannot create series: each label has fixed values, or values from the artifact or the
+  operator. The column *at most* counts the series of one server, with every bucket of a histogram; all together that
+  is {total}. This is with the default of 50 features watched for drift. Each further feature adds up to 41 series.
+- **Several processes.** With `WEB_CONCURRENCY` above 1, any process answers a scrape for all. Counters and histograms
+  add up and continue when a process is replaced. Gauges add up over the live processes and are up to half a second old.
 - **Restarts.** Counters start at 0 when the server starts.
-- **Exemplars.** In OpenMetrics, with one serving process, the duration of a request that came with a `traceparent` carries its
-  `trace_id` as an exemplar.
+- **Exemplars.** In OpenMetrics, with one serving process, the duration of a request that came with a `traceparent`
+  carries its `trace_id` as an exemplar.
 
 | series | type | unit | labels | at most | help |
 |---|---|---|---|---|---|
