@@ -7,8 +7,8 @@ PAGE = ROOT / "docs/reference/chart.md"
 INTRODUCTION = """\
 # Chart values
 
-The values of the chart `helm/bakehouse`. `make docs` writes this page from `values.yaml`. `values.schema.json` refuses a
-value that is not listed here. `helm/bakehouse/README.md` explains how the values work together, and
+The values of the chart `helm/bakehouse`. `make docs` writes this page from `values.yaml`. `values.schema.json` refuses
+a value that is not listed here. `helm/bakehouse/README.md` explains how the values work together, and
 `helm/bakehouse/ci/` holds a values file for each supported setup.
 
 """

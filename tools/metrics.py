@@ -19,8 +19,9 @@ INTRODUCTION = """\
 it.
 
 - **Series are bounded.** Clients cannot create series: each label has fixed values, or values from the artifact or the
-  operator. The column *at most* counts the series of one server, with every bucket of a histogram; all together that
-  is {total}. This is with the default of 50 features watched for drift. Each further feature adds up to 41 series.
+  operator. The column *at most* counts the series of one server, with every bucket of a histogram;
+  all together that is {total}. This is with the default of 50 features watched for drift. Each further feature adds up
+  to 41 series.
 - **Several processes.** With `WEB_CONCURRENCY` above 1, any process answers a scrape for all. Counters and histograms
   add up and continue when a process is replaced. Gauges add up over the live processes and are up to half a second old.
 - **Restarts.** Counters start at 0 when the server starts.
