@@ -61,7 +61,8 @@ RUN = [page for page in PAGES if any(map(is_run, commands(page)))]
 
 
 def comparable(text: str) -> list[str]:
-    """Return the lines without what differs between bakes and processors: digests, ids, last digits, times."""
+    """Return the lines without what differs between bakes and processors: digests, ids, last digits, times, commits."""
+    text = re.sub(r'("service_version"|"source_commit"):"[^"]*"', r"\1:#", text)
     text = re.sub(r"\b[0-9a-f]{32,64}\b|\b(?=\d*[a-f])[0-9a-f]{12}\b|(?<=version )\w{12}\b", "#", text)
     text = re.sub(r"\d+\.\d{6,}", lambda number: f"{float(number[0]):.5g}", text)
     text = re.sub(r"(: exact|: within) ?[\d.e-]*, [\d.e+-]+, [\d.e+-]+", r"\1, #", text)  # microseconds
