@@ -17,7 +17,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-
 	--no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help install train serve image test test-image e2e bench format lint types check lock docs manifests clean
+.PHONY: help install train serve image test test-image e2e bench format lint types check lock docs site manifests clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +57,7 @@ test-image: install ## Prove the image and the path of one server; needs a conta
 e2e: install ## Prove releases and rollouts on a throw-away cluster; needs an engine, wrk, what CLUSTER needs and 40 minutes
 	CLUSTER=$(CLUSTER) $(BIN)/pytest $(SCENARIOS) --capture=no
 
-bench: install ## Measure what predictions cost and write docs/performance.md; needs wrk and ten minutes
+bench: install ## Measure what predictions cost and write docs/explanation/performance.md; needs wrk and ten minutes
 	$(BIN)/python -m tools.bench
 
 format: install ## Format the code and mend what the linter can
@@ -67,6 +67,7 @@ format: install ## Format the code and mend what the linter can
 lint: install ## Check format, lint and workflows
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
 	$(BIN)/zizmor --offline --quiet .github/workflows
 
@@ -88,14 +89,18 @@ lock: install ## Update the lock files to the newest versions that pyproject.tom
 	$(COMPILE) --upgrade pyproject.toml -c requirements/dev.txt -o requirements/serving.txt
 	$(COMPILE) --upgrade --group checkov -o requirements/checkov.txt
 
-docs: install ## Write what the code and values.yaml say into READMEs, docs/metrics.md, the chart's schema and dashboards
+docs: install ## Write settings, metrics and chart values into docs/reference, the chart's README, schema and dashboards
 	$(BIN)/python -m tools.settings
 	$(BIN)/python -m tools.metrics
 	$(BIN)/python -m tools.chart
+	$(BIN)/python -m tools.chart_page
 	$(BIN)/python -m tools.dashboards
+
+site: install ## Build the documentation as a website in site/, and refuse dead links
+	$(BIN)/zensical build --strict
 
 manifests: install ## Render k8s/bakehouse.yaml from the chart and k8s/values.yaml
 	$(BIN)/python -m tools.manifests
 
 clean: ## Remove what the other targets made
-	rm -rf .venv .venv-checkov $(ARTIFACT) .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* .hypothesis
+	rm -rf .venv .venv-checkov $(ARTIFACT) site .cache .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* .hypothesis

@@ -1,4 +1,4 @@
-"""Write docs/metrics.md, the page of every Prometheus series, from their declarations: python -m tools.metrics."""
+"""Write docs/reference/metrics.md from the declarations of all metrics: python -m tools.metrics."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,26 +7,26 @@ from service import series
 from service.series import Series, Values
 from tools import ROOT
 
-PAGE = ROOT / "docs/metrics.md"
+PAGE = ROOT / "docs/reference/metrics.md"
 # The modules that declare series, in the order of the page.
 MODULES = (series,)
 SERIES: tuple[Series[Any], ...] = tuple(declared for module in MODULES for declared in module.SERIES)
 INTRODUCTION = """\
 # Metrics
 
-Written by `make docs` from the declarations in [`service/series.py`](../service/series.py); tests compare this page
-with what running servers expose, and let `promtool check metrics` see it.
+`GET /metrics` on the health port answers in Prometheus' text format, or in OpenMetrics if `Accept` asks for it.
+`make docs` writes this page from the code. Tests compare it with running servers, and `promtool check metrics` reads
+it.
 
-`GET /metrics` on the health port answers in the text format of Prometheus, or in OpenMetrics where `Accept` asks for
-it. There, the duration of a request that came with a W3C `traceparent` carries its `trace_id` as an exemplar (with one
-serving process). Whichever of several serving processes (`WEB_CONCURRENCY`) answers a scrape, it answers for all:
-counters and histograms add up, and go on when a process is replaced; so do gauges of the moment, for the processes that
-live, and they are then up to half a second old. Counters begin at 0 when the server starts.
-
-Clients cannot make series: each label has fixed words, or values that the artifact or the operator decided on. The last
-column but one is the most series of a family that one server exposes, each bucket of a histogram counted; all together
-that is {total}. So it is with the default of 50 features that are watched for drift; more of them add up to 41 series
-each.
+- **Series are bounded.** Clients cannot create series: each label has fixed values, or values from the artifact or the
+  operator. The column *at most* counts the series of one server, with every bucket of a histogram;
+  all together that is {total}. This is with the default of 50 features watched for drift. Each further feature adds up
+  to 41 series.
+- **Several processes.** With `WEB_CONCURRENCY` above 1, any process answers a scrape for all. Counters and histograms
+  add up and continue when a process is replaced. Gauges add up over the live processes and are up to half a second old.
+- **Restarts.** Counters start at 0 when the server starts.
+- **Exemplars.** In OpenMetrics, with one serving process, the duration of a request that came with a `traceparent`
+  carries its `trace_id` as an exemplar.
 
 | series | type | unit | labels | at most | help |
 |---|---|---|---|---|---|

@@ -1,18 +1,24 @@
-"""Write the settings table into the README: python -m tools.settings."""
+"""Write the table of settings into docs/reference/settings.md: python -m tools.settings."""
 
 from service.config import settings_table
 from tools import ROOT
 
-README = ROOT / "README.md"
+PAGE = ROOT / "docs/reference/settings.md"
 BEGIN, END = "<!-- settings: written by make docs -->\n", "<!-- end of settings -->"
 
 
 def with_table(text: str) -> str:
-    """Return the README's text with the table as it should be."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    """Return the page's text with the table as it should be.
+
+    Raises:
+        ValueError: If the page has no place for the table.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page has no lines {BEGIN.strip()} and {END}")
     return f"{before}{BEGIN}{settings_table()}\n{END}{after}"
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text()))
+    PAGE.write_text(with_table(PAGE.read_text()))

@@ -285,7 +285,7 @@ def test_the_grafana_operator_finds_them():
 
 def test_a_plain_prometheus_reads_what_the_guide_gives_it(tmp_path: Path):
     """The scrapes as they are written there, and as rules what follows the line "spec:" of the chart's object."""
-    guide = (FOLDER.parents[2] / "docs/monitoring.md").read_text()
+    guide = (FOLDER.parents[2] / "docs/how-to/monitoring.md").read_text()
     assert "| sed '1,/^spec:/d'" in guide
     values = {"image": {"tag": "v1"}, "metrics": {"monitor": {"kind": "PodMonitor"}, "rules": {"enabled": True}}}
     (tmp_path / "house.rules.yaml").write_text(templates(values)["templates/rules.yaml"].partition("\nspec:\n")[2])

@@ -18,7 +18,7 @@ from tests.support.kubernetes import problems
 from tests.support.pods import pods, rendered
 from tools.helm import CHART, one, render
 
-TRACES = CHART.parents[1] / "docs/traces.md"
+TRACES = CHART.parents[1] / "docs/how-to/traces.md"
 INGRESS = {"enabled": True, "hosts": ["a.example", "*.b.example"]}
 GATEWAY = {"enabled": True, "hostnames": ["c.example", "d.example"], "create": {"kind": "Gateway", "className": "edge"}}
 SHARED = {**GATEWAY, "create": {}, "parentRefs": [{"name": "edge", "sectionName": "https"}]}

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import ROOT, Json, run, wait_until
+from tests.support.documents import commands, files
 
 HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 LARGEST_LAYERS_BYTES = 110_000_000  # gzipped and above the base, for the default model
@@ -201,36 +202,32 @@ def base_image() -> str:
     return found[1]
 
 
-# The commands of the README, in its order, run in a clone ------------------------------------------------------------
+# The commands of docs/how-to/image.md, in its order, run in a clone ---------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def documented(clone: Path) -> str:
-    """Run every command of the README's section on images and return all that they printed."""
-    readme = (ROOT / "README.md").read_text()
-    section = readme.partition("\n## Image\n")[2].partition("\n## ")[0]
-    blocks = re.findall(r"^```console\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
-    commands = [part for block in blocks for part in re.split(r"^\$ ", block, flags=re.MULTILINE) if part]
-    assert len(commands) >= 5
-    code = re.search(r"^```python\n# (\S+)\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
-    assert code
-    (clone / code[1]).write_text(code[2])
+    """Run every command of the page on images and return all that they printed."""
+    texts = [command.text for command in commands(ROOT / "docs/how-to/image.md")]
+    assert len(texts) >= 5
+    for name, text in files(ROOT / "README.md").items():
+        (clone / name).write_text(text)
     printed = ""
-    for command in commands:
+    for command in texts:
         done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=clone, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         printed += done.stdout
     return printed
 
 
-def test_the_readme_says_what_takes_the_space(documented: str) -> None:
+def test_the_page_says_what_takes_the_space(documented: str) -> None:
     """The biggest packages, by the command for it."""
     sizes = [line for line in documented.splitlines() if "site-packages/" in line]
     print("\n" + "\n".join(sizes))
     assert [line for line in sizes if line.endswith("/scipy")]
 
 
-def test_another_model_by_the_readme(documented: str, start: Start) -> None:
+def test_another_model_by_the_page(documented: str, start: Start) -> None:
     """Plain docker build with MODEL serves penguins, whose contract is a frame."""
     container = start("penguins")
     assert manifest("penguins")["contract"]["container"] == "frame"
@@ -238,7 +235,7 @@ def test_another_model_by_the_readme(documented: str, start: Start) -> None:
     assert json.loads(ask(container, "/predict", golden["request"]))["y_pred"] == golden["response"]["y_pred"]
 
 
-def test_an_artifact_from_elsewhere_by_the_readme(documented: str, start: Start) -> None:
+def test_an_artifact_from_elsewhere_by_the_page(documented: str, start: Start) -> None:
     """Two lines make an image of a folder, with the labels of its manifest."""
     made, labels = manifest("wine:v1"), inspect("wine:v1")["Config"]["Labels"]
     assert (made["name"], made["version"]) == ("wine", "v1")

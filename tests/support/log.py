@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs/log.schema.json").read_text())
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs/reference/log.schema.json").read_text())
 VALIDATOR = Draft202012Validator(SCHEMA)
 
 

@@ -262,7 +262,7 @@ def test_debugging_of_libraries_is_not_logged() -> None:
 
 # What is written about it ------------------------------------------------------------------------------------------
 
-PAGE = (ROOT / "docs/logs.md").read_text()
+PAGE = (ROOT / "docs/reference/logs.md").read_text()
 EXAMPLES = "".join(re.findall(r"^```json\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
 
 

@@ -1,4 +1,4 @@
-"""python -m tools.bench: measure, print the table, and write docs/performance.md with its JSON and its picture."""
+"""python -m tools.bench: measure, print the table, and write docs/explanation/performance.{md,json,svg}."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ from tools.bench.models import FILES, FOREST, BenchError, bake
 from tools.bench.picture import picture
 from tools.bench.report import block, with_numbers
 
-PAGE, RESULTS, PICTURE = (ROOT / "docs" / f"performance.{kind}" for kind in ("md", "json", "svg"))
+PAGE, RESULTS, PICTURE = (ROOT / "docs/explanation" / f"performance.{kind}" for kind in ("md", "json", "svg"))
 LIBRARIES = ("gunicorn", "flask", "orjson", "numpy", "scikit-learn", "onnxruntime", "treelite")
 OVERLOAD_ENGINE = "scikit-learn"  # slow enough that a client can send five times what it answers
 EXIT_FAILED = 1

@@ -1,4 +1,4 @@
-"""The picture of docs/performance.md: the same results give the same bytes."""
+"""The picture of docs/explanation/performance.md: the same results give the same bytes."""
 
 import io
 from collections.abc import Mapping

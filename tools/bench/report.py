@@ -1,4 +1,4 @@
-"""What the results say: targets, tables and the page docs/performance.md, all from the one JSON document."""
+"""The targets, the tables and the page docs/explanation/performance.md, all from one JSON document of results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
