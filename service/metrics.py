@@ -21,7 +21,14 @@ from service.series import GAUGE, HISTOGRAM, METHODS, Kind, Series
 
 FILES_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client takes the folder from the environment only
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-COMBINE: dict[str, Callable[[list[float]], float]] = {"process_start_time_seconds": min, "process_max_fds": min}
+CPU_SECONDS = "process_cpu_seconds_total"
+COMBINE: dict[str, Callable[[list[float]], float]] = {
+    # In whole ticks: floats that are added in another order can give a little less, and a counter must never fall.
+    CPU_SECONDS: lambda seconds: round(sum(seconds) * CLOCK_TICKS) / CLOCK_TICKS,
+    "process_start_time_seconds": min,
+    "process_max_fds": min,
+}
+MAX_READINGS = 10  # of the processes, until none started or ended meanwhile; one reading takes under a millisecond
 # These exist from the start, so that the first failure is seen as a rise.
 EXPECTED_REQUESTS = (
     ("/predict", "POST", "2xx"),
@@ -72,7 +79,7 @@ class Metrics:
         self._tell_moment: list[Callable[[], None]] = []
         self._readings: list[Callable[[], Reading]] = [of_container, partial(of_processes, master)]
         if shared is not None:
-            MultiProcessCollector(self._registry, path=str(shared))
+            self._registry.register(SharedSeries(shared))
         self._registry.register(AtScrape(self._readings))
         # What writes further series, told whether OpenMetrics is wanted.
         self.providers: list[Callable[[bool], bytes]] = []
@@ -201,6 +208,33 @@ class Metrics:
         return b"".join([own, *(provider(openmetrics) for provider in self.providers), end]), content_type
 
 
+class SharedSeries(Collector):
+    """The series of all processes, added up from their files while the processes write, start and are killed.
+
+    prometheus_client creates a file empty and sets its size in a second step. It cannot read an empty file, so such a
+    file is left out: it holds no series yet. It can read any other state of a file, because it writes an entry before
+    it counts the entry, and enlarges a file before it writes to the new part. It also expects that files of gauges
+    disappear; no other file does.
+
+    Args:
+        directory: The folder of share_series.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield each family, the values of its series added up over the processes."""
+        yield from MultiProcessCollector.merge([str(path) for path in self._directory.glob("*.db") if _n_bytes(path)])
+
+
+def _n_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # forget_gauges was quicker
+        return 0
+
+
 class AtScrape(Collector):
     """What is read when a scrape asks for it, by whichever process answers.
 
@@ -238,21 +272,25 @@ def of_processes(master: int) -> Reading:
     Args:
         master: The process id of the master.
     """
-    of_name: dict[str, list[float]] = {}
-    for pid in (master, *_children(master)):
-        for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect():
-            of_name.setdefault(metric.samples[0].name, []).append(metric.samples[0].value)
+    for _ in range(MAX_READINGS):
+        children, ended_ticks = family = _family(master)
+        of_name: dict[str, list[float]] = {}
+        for pid in (master, *children):
+            for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect():
+                of_name.setdefault(metric.samples[0].name, []).append(metric.samples[0].value)
+        if family == _family(master):  # otherwise the CPU seconds of a process are missing, or counted twice
+            break
+    if CPU_SECONDS in of_name:
+        of_name[CPU_SECONDS].append(ended_ticks / CLOCK_TICKS)
     for declared in series.PROCESS:
         if found := of_name.get(declared.name):
-            yield declared, COMBINE.get(declared.name, sum)(found) + _of_ended(declared.name, master)
+            yield declared, COMBINE.get(declared.name, sum)(found)
 
 
-def _of_ended(name: str, master: int) -> float:
-    """Return what ended processes add: their CPU seconds, so that the counter never falls."""
-    if name != "process_cpu_seconds_total":
-        return 0.0
+def _family(master: int) -> tuple[list[int], int]:
+    """Return the process ids of the master's children, and the CPU ticks of those that ended."""
     words = _proc(f"{master}/stat").rpartition(")")[2].split()
-    return sum(map(int, words[13:15])) / CLOCK_TICKS  # cutime and cstime, see proc_pid_stat(5)
+    return _children(master), sum(map(int, words[13:15]))  # cutime and cstime, see proc_pid_stat(5)
 
 
 def _children(pid: int) -> list[int]:

@@ -1,24 +1,49 @@
 """Several serving processes: metrics add up, and a killed process is replaced without a trace."""
 
+import http.client
+import itertools
 import os
+import random
 import re
 import signal
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from service.artifact import verify
 from tests.support.holding import VARIABLE, held_requests
 from tests.support.server import RunningServer
 from tests.support.waiting import wait_for
-from tools.local_http import predict, send
+from tools.local_http import Answer, predict, send
 
 Serve = Callable[..., RunningServer]
 EXAMPLE = {"X": [[1500, 3], [2000, 10]]}
+N_KILLS = int(os.environ.get("WORKERS_KILLED", "5"))
+READY = r'"process_id":([0-9]+),"message":"[^"]* is ready'
+# As on a slow machine: a file of series stays empty for a while after a process made it.
+SLOW_FILES = """
+import time
+from prometheus_client import mmap_dict
+
+def slow_open(name, mode):
+    file = open(name, mode)
+    if "a" in mode:
+        time.sleep(0.05)
+    return file
+
+mmap_dict.open = slow_open
+"""
 
 
 def samples(server: RunningServer) -> dict[str, float]:
-    """Return every sample of the health port's metrics by name and labels, once none was found twice."""
-    text = send(server.health_port, "GET", "/metrics").body.decode()
+    """Return every sample of the health port's metrics by name and labels."""
+    return parsed(send(server.health_port, "GET", "/metrics").body.decode())
+
+
+def parsed(text: str) -> dict[str, float]:
+    """Return every sample of a scrape by name and labels, once none was found twice."""
     found = re.findall(r"^([^#\s].*) (\S+)$", text, re.MULTILINE)
     assert len(dict(found)) == len(found)
     return {key: float(value) for key, value in found}
@@ -56,6 +81,62 @@ def test_metrics_of_four_processes_add_up_and_outlive_a_killed_one(serve: Serve,
     for _ in range(40):
         assert predict(server.port, EXAMPLE).status == 200
     assert samples(server)[requests] == 80
+
+
+def test_every_scrape_is_whole_while_processes_are_started_and_killed(house_prices: Path, tmp_path: Path) -> None:
+    """None fails because another process makes its files or loses them, and no counter falls."""
+    (tmp_path / "sitecustomize.py").write_text(SLOW_FILES)
+    server = RunningServer(house_prices, {"WEB_CONCURRENCY": "4", "PYTHONPATH": str(tmp_path)})
+    with ExitStack() as stack:
+        stack.callback(server.kill)
+        answers = stack.enter_context(scraping(server.health_port))
+        server.wait_until_ready()
+        for _ in range(20):
+            assert predict(server.port, EXAMPLE).status == 200
+        n_counted = len(answers) + 1  # answers from here on; one may be on its way
+        wait_for(lambda: len(server.workers()) == 4)
+        kept = server.workers()[0]  # or nobody would answer
+        for _ in range(N_KILLS):
+            victim = random.choice([pid for pid in server.workers() if pid != kept])
+            os.kill(victim, signal.SIGKILL)
+            wait_for(lambda victim=victim: victim not in server.workers() and len(server.workers()) == 4)
+            time.sleep(random.uniform(0, 0.8))  # into its start
+        wait_for(lambda: set(map(str, server.workers())) <= set(re.findall(READY, server.errors)))
+
+    assert [answer.body for answer in answers if answer.status != 200] == []
+    scrapes = [parsed(answer.body.decode()) for answer in answers]
+    assert len(scrapes) > n_counted
+    (rows,) = [name for name in scrapes[-1] if name.startswith("bakehouse_predicted_rows_total")]
+    assert {found[rows] for found in scrapes[n_counted:]} == {40}
+    fell = [
+        (name, before[name], after[name])
+        for before, after in itertools.pairwise(scrapes)
+        for name in before.keys() & after.keys()
+        if re.search(r"_(total|count|sum|bucket)(\{|$)", name) and after[name] < before[name]
+    ]
+    assert fell == []
+
+
+@contextmanager
+def scraping(port: int) -> Iterator[list[Answer]]:
+    """Scrape without a pause, and give the answers."""
+    answers: list[Answer] = []
+    done = threading.Event()
+
+    def scrape() -> None:
+        while not done.wait(0.001):
+            with suppress(OSError, http.client.HTTPException):  # before the start, or from a process that was killed
+                answer = send(port, "GET", "/metrics")
+                if "content-length" in answer.headers:  # otherwise the process was killed while it wrote them
+                    answers.append(answer)
+
+    scraper = threading.Thread(target=scrape)
+    scraper.start()
+    try:
+        yield answers
+    finally:
+        done.set()
+        scraper.join()
 
 
 def test_requests_in_a_killed_process_are_no_longer_in_flight(serve: Serve, held: Path, tmp_path: Path) -> None:

@@ -2,19 +2,27 @@
 
 import itertools
 import os
+import shutil
+import signal
+import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
+from prometheus_client import Counter, Gauge, Histogram, ProcessCollector, mmap_dict, multiprocess
+from prometheus_client.metrics_core import Metric
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import metrics as metrics_module
 from service.artifact import verify
 from service.cgroup import cpu_quota, memory_limit
-from service.metrics import Metrics
+from service.metrics import Metrics, SharedSeries, forget_gauges, share_series
 from service.series import (
     CHECKS,
     DURATION_BUCKETS_SECONDS,
@@ -227,6 +235,42 @@ def test_processor_time_of_ended_children_is_kept(metrics: Metrics) -> None:
     assert scrape(metrics)["process_cpu_seconds_total",] >= before + 0.15  # counted in hundredths, rounded down
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_processor_time_is_right_while_a_child_ends(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """It is counted once, whether the child ends before or after its own time is read."""
+    burn = "import time\nwhile time.process_time() < 0.2: pass\nprint()\ninput()"
+    with subprocess.Popen([sys.executable, "-c", burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.readline()
+
+        class Ending(ProcessCollector):
+            def collect(self) -> Iterable[Metric]:
+                of_child = self._pid() == child.pid and child.returncode is None
+                if of_child and when == "before":
+                    child.kill()
+                    child.wait()
+                found = super().collect()
+                if of_child and when == "after":
+                    child.kill()
+                    child.wait()
+                return found
+
+        before = scrape(metrics)["process_cpu_seconds_total",]
+        monkeypatch.setattr(metrics_module, "ProcessCollector", Ending)
+        meanwhile = scrape(metrics)["process_cpu_seconds_total",]
+        assert child.returncode == -signal.SIGKILL
+    after = scrape(metrics)["process_cpu_seconds_total",]
+    assert before <= meanwhile <= after
+
+
+def test_processor_time_is_in_whole_ticks() -> None:
+    """0.1 + 0.2 + 0.3 is more than 0.3 + 0.2 + 0.1: a counter that falls so little is taken for one that began anew."""
+    add = metrics_module.COMBINE["process_cpu_seconds_total"]
+    assert {add(list(seconds)) for seconds in itertools.permutations([0.1, 0.2, 0.3])} == {0.6}
+
+
 def test_without_proc_there_are_no_process_series() -> None:
     """Where the kernel shows nothing, the other series are served all the same."""
     missing = 2**22 + 1  # above the greatest process id of Linux
@@ -279,3 +323,108 @@ def test_sharing_is_set_up_in_the_environment(tmp_path: Path, monkeypatch: pytes
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     metrics_module.forget_gauges(tmp_path, 7)
     assert sorted(path.name for path in tmp_path.iterdir()) == [names[0], names[3]]
+
+
+# Files that are read while others write them --------------------------------------------------------------------------
+
+LONG = "x" * 70_000  # of a file of 64 KiB, it does not fit in
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a folder that has the files of slot 7, once this process makes series."""
+    monkeypatch.setattr(metrics_module.values, "ValueClass", metrics_module.values.ValueClass)
+    monkeypatch.setenv(metrics_module.FILES_VARIABLE, "")
+    directory = tmp_path / "series"
+    directory.mkdir()
+    share_series(directory, 7)
+    yield directory
+    metrics_module.values.ValueClass.close_all_files()
+
+
+def read_series(directory: Path) -> dict[str, float]:
+    """Return what a scrape finds in the files."""
+    return {sample.name: sample.value for family in SharedSeries(directory).collect() for sample in family.samples}
+
+
+def at_each_line(sources: Sequence[str], work: Callable[[], object], look: Callable[[], object]) -> None:
+    """Do some work and look at what is there before each line of these source files that it runs."""
+
+    def trace(frame: FrameType, _event: str, _argument: Any) -> Any:
+        if frame.f_code.co_filename not in sources:
+            return None
+        look()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+
+
+def make_series() -> None:
+    """Make series of each kind, and one that is too long for a new file."""
+    Gauge("gauge", "", registry=None, multiprocess_mode="livesum").set(5)
+    Histogram("histogram", "", registry=None, buckets=[1]).observe(0.5)
+    counter = Counter("counter", "", registry=None)
+    counter.inc(2)
+    Counter("long", LONG, registry=None).inc(3)
+    counter.inc(2)
+
+
+def test_files_can_be_read_at_whichever_line_the_library_stopped_to_write_them(shared: Path, tmp_path: Path) -> None:
+    """Another process is scraped just then: no value is missing or torn. Or it is killed: its successor goes on."""
+    allowed = {"gauge": {0, 5}, "counter_total": {0, 2, 4}, "long_total": {0, 3}, "histogram_sum": {0, 0.5}}
+    copies: list[Path] = []
+    at_each_line(
+        [mmap_dict.__file__],
+        make_series,
+        lambda: copies.append(shutil.copytree(shared, tmp_path / f"stopped-{len(copies)}")),
+    )
+    assert len(copies) > 50
+    before: dict[str, float] = {}
+    for copied in copies:
+        found = read_series(copied)
+        assert found.keys() >= before.keys()
+        assert all(value >= before.get(name, 0) for name, value in found.items())
+        assert all(value in allowed.get(name, {0, 1}) for name, value in found.items())
+        for path in copied.glob("*.db"):
+            MmapedDict(str(path)).close()
+        assert read_series(copied) == found
+        shutil.rmtree(copied)
+        before = found
+    made = {"gauge": 5, "counter_total": 4, "long_total": 3}
+    assert read_series(shared) == {**made, "histogram_bucket": 1, "histogram_count": 1, "histogram_sum": 0.5}
+    assert (shared / "counter_7.db").stat().st_size > len(LONG)
+
+
+def test_gauges_can_go_at_whichever_line_of_a_scrape(shared: Path) -> None:
+    """A process dies while another one is scraped."""
+    make_series()
+    gauges = shared / "gauge_livesum_7.db"
+    data = gauges.read_bytes()
+    sources = [metrics_module.__file__, multiprocess.__file__, mmap_dict.__file__]
+    found: list[dict[str, float]] = []
+    for stop in itertools.count():
+        gauges.write_bytes(data)
+        lines = itertools.count()
+
+        def remove(stop: int = stop, lines: Iterator[int] = lines) -> None:
+            if next(lines) == stop:
+                forget_gauges(shared, 7)
+
+        at_each_line(sources, lambda: found.append(read_series(shared)), remove)
+        assert found[-1]["counter_total"] == 4
+        if next(lines) <= stop:
+            break
+    assert {each.get("gauge") for each in found} == {None, 5}
+
+
+def test_the_library_cannot_read_an_empty_file(tmp_path: Path) -> None:
+    """Once it can, SharedSeries is no longer needed."""
+    (tmp_path / "counter_1.db").touch()
+    assert read_series(tmp_path) == {}
+    with pytest.raises(struct.error):
+        list(multiprocess.MultiProcessCollector(None, path=str(tmp_path)).collect())
