@@ -6,12 +6,14 @@ import os
 import sys
 from pathlib import Path
 
-from service.artifact import ArtifactError, verify
-from service.client import ClientError, base_url, healthcheck
-from service.config import Settings, SettingsError, settings_table
-from service.cpu import compute_threads
-from service.memory import keep_memory
-from service.prestop import DrainError, drain
+from service.artifact.manifest import ArtifactError
+from service.artifact.reader import verify
+from service.commands.drain import DrainError, drain
+from service.commands.healthcheck import healthcheck
+from service.commands.http_client import ClientError, base_url
+from service.host.cpu import compute_threads
+from service.host.malloc import tune_malloc
+from service.settings import Settings, SettingsError, settings_table
 
 EXIT_FAILED = 1
 EXIT_ROLLOUT_REFUSED = 4
@@ -143,11 +145,11 @@ def _set_thread_budget(settings: Settings) -> None:
 
 def _serve(settings: Settings, _options: argparse.Namespace) -> int:
     _set_thread_budget(settings)
-    keep_memory()
+    tune_malloc()
     artifact = verify(settings.artifact)
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # somebody else's; ours is set where processes share series
-    from service.logs import begin as begin_log
-    from service.server import Server  # imports NumPy, which must find the thread budget
+    from service.observability.logging import begin as begin_log
+    from service.server.application import Server  # imports NumPy, which must find the thread budget
 
     server = Server(settings, artifact)
     begin_log(settings.log_level)  # until here, what goes wrong is one sentence for people
@@ -157,8 +159,9 @@ def _serve(settings: Settings, _options: argparse.Namespace) -> int:
 
 def _check(settings: Settings, options: argparse.Namespace) -> int:
     _set_thread_budget(settings)
-    from service.prediction_log import redacted_names  # imports NumPy, which must find the thread budget
-    from service.rollout import RolloutError, check
+    from service.commands.check import check
+    from service.commands.release import ReleaseError
+    from service.observability.prediction_log import redacted_names  # imports NumPy, which must find the thread budget
 
     directory = options.artifact or settings.artifact
     if settings.prediction_log:
@@ -172,7 +175,7 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
             options.allow_contract_change,
             options.live_must_answer,
         )
-    except RolloutError as error:
+    except ReleaseError as error:
         return _refuse(error, EXIT_ROLLOUT_REFUSED)
     sys.stdout.write(f"{sentence}\n")
     return 0
@@ -190,7 +193,8 @@ def _healthcheck(settings: Settings, _options: argparse.Namespace) -> int:
 
 
 def _smoke(settings: Settings, options: argparse.Namespace) -> int:
-    from service.rollout import RolloutError, smoke  # imports NumPy, which a drain need not wait for
+    from service.commands.release import ReleaseError
+    from service.commands.smoke import smoke  # imports NumPy, which a drain need not wait for
 
     try:
         smoke(
@@ -205,7 +209,7 @@ def _smoke(settings: Settings, options: argparse.Namespace) -> int:
             options.predict_only,
             options.patience,
         )
-    except (ClientError, RolloutError) as error:
+    except (ClientError, ReleaseError) as error:
         return _refuse(error, EXIT_ROLLOUT_REFUSED)
     return 0
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from service.app import create_app
-from service.config import Settings
-from service.lifecycle import Lifecycle
-from service.metrics import Metrics
-from service.model import Model, load_model
+from service.api.app import create_app
+from service.api.readiness import Lifecycle
+from service.inference.loading import load_model
+from service.inference.model import Model
+from service.observability.metrics import Metrics
+from service.settings import Settings
 from tests.support.holding import bake_held
 from tests.support.log import check_lines
 from tests.support.server import RunningServer

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from service import series
-from service.series import Series, Values
+from service.observability import metric_definitions
+from service.observability.metric_definitions import LabelValues, MetricDefinition
 from tools import ROOT
 
 PAGE = ROOT / "docs/reference/metrics.md"
 # The modules that declare series, in the order of the page.
-MODULES = (series,)
-SERIES: tuple[Series[Any], ...] = tuple(declared for module in MODULES for declared in module.SERIES)
+MODULES = (metric_definitions,)
+SERIES: tuple[MetricDefinition[Any], ...] = tuple(
+    declared for module in MODULES for declared in module.METRIC_DEFINITIONS
+)
 INTRODUCTION = """\
 # Metrics
 
@@ -33,20 +35,20 @@ it.
 """
 
 
-def page(declared: Sequence[Series[Any]] = SERIES) -> str:
+def page(declared: Sequence[MetricDefinition[Any]] = SERIES) -> str:
     """Return the text of the page."""
     return INTRODUCTION.format(total=sum(one.at_most for one in declared)) + "".join(map(_row, declared))
 
 
-def _row(declared: Series[Any]) -> str:
+def _row(declared: MetricDefinition[Any]) -> str:
     labels = "; ".join(f"`{name}`: {_shown(values)}" for name, values in declared.labels.items())
     about = f"{declared.help} Only {declared.only}." if declared.only else declared.help
     cells = (f"`{declared.name}`", declared.type, declared.unit, labels, str(declared.at_most), about)
     return f"| {' | '.join(cells)} |\n"
 
 
-def _shown(values: Sequence[str] | Values) -> str:
-    return values.text if isinstance(values, Values) else ", ".join(f"`{value}`" for value in values)
+def _shown(values: Sequence[str] | LabelValues) -> str:
+    return values.text if isinstance(values, LabelValues) else ", ".join(f"`{value}`" for value in values)
 
 
 if __name__ == "__main__":

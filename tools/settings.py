@@ -1,6 +1,6 @@
 """Write the table of settings into docs/reference/settings.md: python -m tools.settings."""
 
-from service.config import settings_table
+from service.settings import settings_table
 from tools import ROOT
 
 PAGE = ROOT / "docs/reference/settings.md"

@@ -9,12 +9,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from service.artifact import ArtifactError, read_manifest, verify
-from training.bake import bake, describe
-from training.documents import image_labels
+from service.artifact.manifest import ArtifactError, read_manifest
+from service.artifact.reader import verify
+from training.bake import bake
+from training.documents.image_labels import image_labels
+from training.engines.selection import CHOICES, EXACT, FASTEST
 from training.errors import BakeError
-from training.race import CHOICES, EXACT, FASTEST
-from training.source import from_fitted_file, from_model_file
+from training.inspect import describe
+from training.sources.fitted_file import from_fitted_file
+from training.sources.model_file import from_model_file
 
 EXIT_REFUSED = 1
 EXIT_INTERRUPTED = 130  # as a shell has it for SIGINT

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from joblib.numpy_pickle import NumpyPickler
 
-from service.artifact import installed_version
+from service.artifact.manifest import installed_version
 from training.errors import BakeError, one_line
-from training.source import MODEL_FILE_MODULE
+from training.sources.model_file import MODEL_FILE_MODULE
 
 ALWAYS = ("python", "scikit-learn", "numpy", "scipy", "joblib")  # scipy holds code that scikit-learn's estimators call
 

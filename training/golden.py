@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from service.contract import PER_CLASS_OUTPUTS, Contract, Feature, answer_member
-from training.categories import may_be_listed
-from training.derive import Asker, as_frame, column_like, replaced, unknown_value, with_cells
+from service.artifact.contract import PER_CLASS_OUTPUTS, Contract, Feature, answer_member
+from training.contract.categories import may_be_listed, unknown_value
+from training.contract.derive import column_like
+from training.contract.frame import as_frame, replaced, with_cells
+from training.contract.probe import EstimatorProbe
 from training.errors import BakeError, one_line
 
 N_ROWS = 10
@@ -19,7 +21,7 @@ LARGEST_STEP = 1e300  # rounded to more, a number may be beyond float64
 
 
 def golden_lines(
-    contract: Contract, frame: pd.DataFrame, asker: Asker, example: Sequence[Sequence[Any]] | None
+    contract: Contract, frame: pd.DataFrame, asker: EstimatorProbe, example: Sequence[Sequence[Any]] | None
 ) -> bytes:
     """Return the golden exchanges as JSON lines.
 
@@ -57,7 +59,9 @@ def golden_lines(
     return "".join(json.dumps(exchange, sort_keys=True, allow_nan=False) + "\n" for exchange in exchanges).encode()
 
 
-def _made_up_rows(contract: Contract, served: pd.DataFrame, asker: Asker, n_rows: int) -> tuple[pd.DataFrame, bool]:
+def _made_up_rows(
+    contract: Contract, served: pd.DataFrame, asker: EstimatorProbe, n_rows: int
+) -> tuple[pd.DataFrame, bool]:
     """Return rows that resemble the training rows, and whether they hold values of these that may not be listed.
 
     They do in two cases. A closed column takes known values only. And where the estimator refuses numbers that do not
@@ -118,7 +122,12 @@ def _is_open(feature: Feature) -> bool:
 
 
 def _exchange(
-    contract: Contract, asker: Asker, rows: pd.DataFrame, outputs: list[str], named: bool, explicit: bool = True
+    contract: Contract,
+    asker: EstimatorProbe,
+    rows: pd.DataFrame,
+    outputs: list[str],
+    named: bool,
+    explicit: bool = True,
 ) -> dict[str, Any]:
     try:
         answers = asker.answers(rows)

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from service.contract import PREDICT, PREDICT_PROBA
-from training.derive import Asker, classes_of, replaced
+from service.artifact.contract import PREDICT, PREDICT_PROBA
+from training.contract.categories import classes_of
+from training.contract.frame import replaced
+from training.contract.probe import EstimatorProbe
 
 # Enough to tell important features from others; of wide models fewer rows, as each feature has its predictions to make.
 MOST_ROWS, LEAST_ROWS, MOST_PREDICTIONS = 200, 8, 20_000
@@ -16,7 +18,7 @@ MOST_CELLS_AT_ONCE = 1_000_000  # 8 MB of numbers
 DIGITS = 6  # after the point; what is beyond them is rounding
 
 
-def feature_importance(asker: Asker, frame: pd.DataFrame, seed: int) -> dict[str, float]:
+def feature_importance(asker: EstimatorProbe, frame: pd.DataFrame, seed: int) -> dict[str, float]:
     """Return how much the model's answers change when the values of a feature are mixed up, by the feature's name.
 
     It needs no target, only the estimator's answers. Of numbers it is the mean absolute change in their standard
@@ -38,7 +40,7 @@ def feature_importance(asker: Asker, frame: pd.DataFrame, seed: int) -> dict[str
     n_at_once = max(1, MOST_CELLS_AT_ONCE // sample.size)
     output = PREDICT_PROBA if PREDICT_PROBA in asker.outputs else asker.outputs[0]
     change = _change_of(output, asker.estimator)
-    asker = Asker(asker.estimator, asker.container, [output])
+    asker = EstimatorProbe(asker.estimator, asker.container, [output])
     found: list[float] = []
     try:
         before = asker.answers(sample)[output]

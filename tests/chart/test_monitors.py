@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from service.series import DURATION_BUCKETS_SECONDS
+from service.observability.metric_definitions import DURATION_BUCKETS_SECONDS
 from tests.support.pods import rendered
 from tests.support.rules import VALUES, groups
 from tools.helm import CHART, notes, one

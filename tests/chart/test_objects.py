@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.config import Settings
+from service.settings import Settings
 from tests.chart.conftest import SETUPS
 from tests.support.kubernetes import problems
 from tests.support.pods import pods, rendered

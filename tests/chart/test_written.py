@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.config import Settings
+from service.settings import Settings
 from tests.support.kubernetes import problems
 from tests.support.pods import pods, restrictions_missed
 from tests.support.values import value_problems

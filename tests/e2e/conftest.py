@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from service import artifact
+from service.artifact import writer
+from service.artifact.manifest import GOLDEN, MODEL, read_manifest
 from tests.support.cluster import CHART, Cluster, Json, cluster_command, run, wait_until
 
 NAMESPACE = "bakehouse-e2e"
@@ -119,7 +120,7 @@ def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Images
 
 
 def _golden(directory: Path) -> Json:
-    return dict(json.loads((directory / artifact.GOLDEN).read_text().splitlines()[0]))
+    return dict(json.loads((directory / GOLDEN).read_text().splitlines()[0]))
 
 
 def _put_into_image(directory: Path, version: str) -> None:
@@ -131,16 +132,16 @@ def _put_into_image(directory: Path, version: str) -> None:
 def _break(directory: Path) -> None:
     """Make an artifact with a flipped bit, and one that is whole but answers other than it was proved to."""
     shutil.copytree(directory / "v1", directory / "corrupt")
-    model = directory / "corrupt" / artifact.MODEL
+    model = directory / "corrupt" / MODEL
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
-    manifest = dict(artifact.read_manifest(directory / "v1"))
+    manifest = dict(read_manifest(directory / "v1"))
     files = {name: (directory / "v1" / name).read_bytes() for name in manifest.pop("files")}
-    lines = [json.loads(line) for line in files[artifact.GOLDEN].splitlines()]
+    lines = [json.loads(line) for line in files[GOLDEN].splitlines()]
     lines[0]["response"]["y_pred"][0] += 1000.0
-    files[artifact.GOLDEN] = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-    artifact.write(directory / "wrong", {**manifest, "version": "wrong"}, files, accept=lambda _: None)
+    files[GOLDEN] = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    writer.write(directory / "wrong", {**manifest, "version": "wrong"}, files, accept=lambda _: None)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from service import artifact
+from service.artifact import manifest
 from tests.support.certificates import Authority
 from tests.support.cluster import ROOT, Json, Running, run, wait_until
 from tools.local_http import free_port
@@ -149,7 +149,7 @@ def build_images(image: str, clone: Path, models: Path) -> dict[str, Json]:
             "bake", f"/models/{version}.py", "--output", f"/models/{version}", "--model-version", version)  # fmt: skip
         lines = f"FROM {IMAGE}-runtime\nCOPY . /srv/artifact\n"
         run("docker", "build", "--file", "-", "--tag", f"{IMAGE}:{version}", str(models / version), given=lines)
-        golden[version] = json.loads((models / version / artifact.GOLDEN).read_text().splitlines()[0])
+        golden[version] = json.loads((models / version / manifest.GOLDEN).read_text().splitlines()[0])
     run("docker", "build", "--tag", f"{IMAGE}:crash", "-", given=CRASHING.format(image=IMAGE))
     return golden
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from service.artifact import MANIFEST, MODEL, read_manifest, write
-from service.config import settings_table
+from service.artifact.manifest import MANIFEST, MODEL, read_manifest
+from service.artifact.writer import write
+from service.settings import settings_table
 from tests.support.server import RunningServer
 from tools import ROOT
 from tools.local_http import free_port

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from service.artifact import read_manifest
+from service.artifact.manifest import read_manifest
 from tests.integration.test_workers import ready_models
 from tests.support.server import RunningServer
 from tests.support.waiting import wait_for

@@ -145,9 +145,9 @@ def test_a_model_that_says_what_it_is_asked_is_not_repeated(serve: Serve, tmp_pa
 
 # What is made to fail, and the path that then does.
 BUGS = {
-    "on the hot route": ("service.views.parse_request", "/predict"),
-    "behind Flask": ("service.views._identity", "/version"),
-    "before the application": ("service.worker.wsgi.create", "/version"),
+    "on the hot route": ("service.api.predict.parse_request", "/predict"),
+    "behind Flask": ("service.api.operations._identity", "/version"),
+    "before the application": ("service.server.worker.wsgi.create", "/version"),
 }
 
 
@@ -158,7 +158,7 @@ def test_a_bug_says_where_it_is_and_not_on_what(house_prices: Path, bug: str) ->
     code = (
         "import sys, service.server\n"
         f"def fail(*_arguments): raise KeyError('{CANARY}')\n"
-        f"{part} = fail\nservice.server.load_model.__globals__['replay_golden'] = lambda _model: 0\n"
+        f"{part} = fail\nservice.server.application.load_model.__globals__['replay_golden'] = lambda _model: 0\n"
         "from service.__main__ import main\nsys.argv[1:] = []\nsys.exit(main())"
     )
     server = RunningServer(house_prices, {}, command=(sys.executable, "-c", code)).wait_until_ready()

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from service.config import Settings
-from tests.conftest import ArtifactOf
 from tests.support.http import send
+
+from service.settings import Settings
+from tests.conftest import ArtifactOf
 from tests.support.problem import check_problem
 from tests.support.server import RunningServer
 

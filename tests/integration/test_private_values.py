@@ -15,15 +15,16 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
-
-from service.artifact import Artifact, verify
-from service.openapi import openapi_document
-from tests.support.baking import bake_whole_way
 from tests.support.http import predict, send
+
+from service.api.openapi import openapi_document
+from service.artifact.reader import Artifact, verify
+from tests.support.baking import bake_whole_way
 from tests.support.server import RunningServer
 from training.__main__ import main
-from training.bake import bake, describe
-from training.source import Source
+from training.bake import bake
+from training.inspect import describe
+from training.sources.source import Source
 
 N_ROWS = 240
 ROWS = np.arange(N_ROWS)

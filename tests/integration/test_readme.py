@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from service.artifact import verify
+from service.artifact.reader import verify
 from tests.support.documents import PAGES, Command, blocks, commands, files
 from tests.support.server import RunningServer
 from tools import ROOT

@@ -13,8 +13,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.artifact import read_manifest, write
-from service.series import CPU_LIMITED, MEMORY_LIMITED, Values
+from service.artifact.manifest import read_manifest
+from service.artifact.writer import write
+from service.observability.metric_definitions import CPU_LIMITED, MEMORY_LIMITED, LabelValues
 from tests.conftest import ArtifactOf
 from tests.support.certificates import Authority
 from tests.support.holding import REQUEST, VARIABLE, held_requests
@@ -75,9 +76,9 @@ def exposed(server: RunningServer) -> list[Metric]:
     return found
 
 
-def allowed(label: str, values: Sequence[str] | Values, found: set[str]) -> bool:
+def allowed(label: str, values: Sequence[str] | LabelValues, found: set[str]) -> bool:
     """Return whether a label has no other values than those that are declared."""
-    if isinstance(values, Values):
+    if isinstance(values, LabelValues):
         return len(found) <= values.at_most
     return found <= set(values) and label != "version"
 

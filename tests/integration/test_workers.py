@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from service.artifact import verify
+from service.artifact.reader import verify
 from tests.support.holding import VARIABLE, held_requests
 from tests.support.server import RunningServer
 from tests.support.waiting import wait_for

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from service.artifact import Artifact, verify
+from service.artifact.reader import Artifact, verify
 from training.bake import bake
-from training.source import Source
+from training.sources.source import Source
 
 N_ROWS = 40
 RNG = np.random.default_rng(0)

@@ -16,7 +16,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from service.artifact import read_manifest, write
+from service.artifact.manifest import read_manifest
+from service.artifact.writer import write
 from tests.support.baking import NUMBERS, PRICES, bake_whole_way
 
 VARIABLE = "HELD_BY_FILE"

@@ -6,8 +6,9 @@ from typing import Any
 
 from flask import Flask
 
-from service import app, server
 from service.__main__ import main
+from service.api import app
+from service.server import application
 
 PIECES = [f"{number:07}\n".encode() * 1000 for number in range(1000)]  # 8 MB
 
@@ -29,5 +30,5 @@ def create_app(*arguments: Any) -> Flask:
 
 
 if __name__ == "__main__":
-    server.create_app = create_app
+    application.create_app = create_app
     sys.exit(main(sys.argv[1:]))

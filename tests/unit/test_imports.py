@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import MODELS, ROOT, ArtifactOf
 
-SERVICE = sorted(f"service.{path.stem}" for path in (ROOT / "service").glob("*.py") if path.stem != "__init__")
+SERVICE = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "service").rglob("*.py"))
 TRAINING = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "training").rglob("*.py"))
 
 
@@ -45,7 +45,9 @@ def test_training_needs_no_web_server():
 
 def test_the_service_loads_no_more_than_its_model_needs():
     """Whether scikit-learn and pandas are loaded is the artifact's to say: their import takes longer than all else."""
-    loaded = loaded_by([name for name in SERVICE if name != "service.tracing"])  # which is loaded where it is wanted
+    loaded = loaded_by(
+        [name for name in SERVICE if name != "service.observability.tracing"]
+    )  # which is loaded where it is wanted
     assert not loaded & {"sklearn", "pandas", "scipy", "skops", "training", "opentelemetry"}
     assert {"flask", "gunicorn", "service"} <= loaded
 
@@ -55,7 +57,7 @@ def test_a_compiled_model_is_served_without_scikit_learn(artifact_of: ArtifactOf
     """In a process that loads the artifact and answers for it; what it needs is NumPy."""
     code = (
         "import json, pathlib, sys\n"
-        "from service.model import load_model\n"
+        "from service.inference.loading import load_model\n"
         f"load_model(pathlib.Path({str(artifact_of(name))!r}))\n"
         "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     )
@@ -67,7 +69,12 @@ def test_a_compiled_model_is_served_without_scikit_learn(artifact_of: ArtifactOf
 
 def test_importing_the_service_package_loads_nothing():
     """So training, which imports two modules of it, needs no web stack."""
-    assert not loaded_by(["service.artifact", "service.contract"]) & {"flask", "gunicorn", "numpy", "orjson"}
+    assert not loaded_by(["service.artifact.reader", "service.artifact.contract"]) & {
+        "flask",
+        "gunicorn",
+        "numpy",
+        "orjson",
+    }
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "training").rglob("*.py")), ids=lambda path: path.stem)

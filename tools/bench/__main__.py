@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from service.cpu import request_threads
+from service.host.cpu import request_threads
 from tools import ROOT
 from tools.bench.client import require_wrk
 from tools.bench.measure import PARTS, QUICK, Bench, Effort

@@ -13,13 +13,13 @@ from typing import Any
 
 import orjson
 
-from service.artifact import REFERENCE
-from service.config import Settings
-from service.contract import PREDICT
-from service.cpu import request_threads
-from service.drift import Drift
-from service.model import load_model
-from service.schema import parse_request
+from service.artifact.contract import PREDICT
+from service.artifact.manifest import REFERENCE
+from service.codec.json_request import parse_request
+from service.host.cpu import request_threads
+from service.inference.loading import load_model
+from service.observability.drift import Drift
+from service.settings import Settings
 from tools.bench import servers
 from tools.bench.client import Crowd, NotServedError, WrongAnswerError, ask, one_by_one, wrk
 from tools.bench.models import FOREST, JSON, LINEAR, LOGISTIC, MIXED, NPY, WIDE, BenchError, Model, Request

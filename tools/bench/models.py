@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from service.artifact import verify
+from service.artifact.reader import verify
 from tools import ROOT
 
 LINEAR, LOGISTIC, FOREST, MIXED = "house_prices", "breast_cancer", "digits", "penguins"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from service.cpu import request_threads
+from service.host.cpu import request_threads
 from tools import ROOT
 from tools.bench.models import BenchError, Model
 from tools.local_http import free_port, send

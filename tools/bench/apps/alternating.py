@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from service.__main__ import THREAD_VARIABLES, main
-from service.config import Settings
-from service.cpu import compute_threads
+from service.host.cpu import compute_threads
+from service.settings import Settings
 
 
 def alternate(windows: Path, n_requests: int) -> None:
@@ -26,8 +26,8 @@ def alternate(windows: Path, n_requests: int) -> None:
     settings = Settings.from_env()
     # What the service does before it imports NumPy, which comes with the next line.
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(compute_threads(settings.compute_threads, settings.workers))))
-    from service import server
-    from service.drift import Drift
+    from service.observability.drift import Drift
+    from service.server import application
 
     count, lock, file = Drift.__call__, threading.Lock(), windows.open("w", buffering=1)
     n_seen, began = 0, time.process_time()
@@ -51,7 +51,7 @@ def alternate(windows: Path, n_requests: int) -> None:
         return counted_seconds + time.monotonic() - since
 
     Drift.__call__ = alternating  # type: ignore[method-assign]
-    server.Drift = partial(Drift, clock=clock)  # type: ignore[attr-defined, misc, assignment]
+    application.Drift = partial(Drift, clock=clock)  # type: ignore[attr-defined, misc, assignment]
 
 
 if __name__ == "__main__":

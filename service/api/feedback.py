@@ -1,0 +1,31 @@
+"""The route that accepts true values."""
+
+import orjson
+from flask import Flask, Response, request
+
+from service.api.predict import FEEDBACK
+from service.codec.body import JSON, SEND_JSON, read_body
+from service.feedback.collector import Feedback
+from service.inference.model import Model
+from service.problems import NotFoundError, UnsupportedMediaTypeError
+
+
+def add_feedback_route(app: Flask, feedback: Feedback | str, model: Model, max_body_bytes: int) -> None:
+    """Add the route that takes true values.
+
+    Args:
+        app: The application.
+        feedback: What takes them, or a sentence that says why none are taken.
+        model: What the values are about.
+        max_body_bytes: The longest body.
+    """
+
+    @app.post(FEEDBACK)
+    def tell() -> Response:
+        if isinstance(feedback, str):
+            raise NotFoundError(feedback)
+        body, media_type = read_body(request.environ, max_body_bytes)
+        if media_type != JSON:
+            raise UnsupportedMediaTypeError(f"True values are taken as JSON only: {SEND_JSON}.")
+        counts = feedback.tell(body)
+        return Response(orjson.dumps({**vars(counts), "model": model.identity}), content_type=JSON)

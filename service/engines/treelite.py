@@ -1,0 +1,38 @@
+"""The engine that runs an ensemble of trees in Treelite's evaluator, an optional package."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.artifact.contract import PREDICT, Contract
+from service.columns import Columns
+from service.engines.onnx import Answer
+
+
+def treelite_engine(read: Callable[[str], bytes], contract: Contract) -> Answer:
+    """Return the engine that runs an ensemble of trees in Treelite's own evaluator, on one matrix of numbers."""
+    import treelite
+
+    model = treelite.Model.deserialize_bytes(read("engine/model.treelite"))
+    # Forests compare float32 with their thresholds; gradient boosting by histograms compares float64.
+    single = read("engine/treelite.dtype") == b"float32"
+    classes = None if contract.classes is None else np.array(contract.classes)
+
+    def answer(columns: Columns, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+        X = np.ascontiguousarray(columns)
+        if single:
+            X = X.astype(np.float32).astype(np.float64)
+        values = treelite.gtil.predict(model, X, nthread=1)
+        values = values.reshape(len(X), -1)
+        if classes is None:
+            return {PREDICT: values[:, 0] if values.shape[1] == 1 else values}
+        shares = values if values.shape[1] > 1 else np.concatenate([1 - values, values], axis=1)
+        made: Mapping[str, Callable[[], NDArray[Any]]] = {
+            PREDICT: lambda: classes.take(shares.argmax(axis=1)),
+            "predict_proba": lambda: shares,
+        }
+        return {name: made[name]() for name in outputs}
+
+    return answer

@@ -1,0 +1,243 @@
+"""What a running server says: JSON lines of one schema, docs/log.schema.json, explained in docs/logs.md.
+
+Nothing that a request holds is in them. So what Python code that is not ours has to say (a warning, a log record, a
+print, the message of an exception) is left out, and the line says where it came from instead: it may hold values.
+"""
+
+import io
+import logging
+import os
+import re
+import secrets
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+from wsgiref.types import WSGIEnvironment
+
+import orjson
+
+from service.settings import LOG_LEVELS
+
+STANDARD_OUTPUT = 1
+STANDARD_ERROR = 2
+# Each with the lowest status of a request that is logged at it.
+LEVELS = dict(zip(LOG_LEVELS, (0, 400, 500), strict=True))
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")  # what can stand in a header and a log line as it is
+# Version ff is none, and version 00 ends after its 55 characters.
+TRACEPARENT = re.compile(
+    r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?", re.ASCII
+)
+SAMPLED = 1  # the flag of a trace that somebody records
+# A line is one write, and writes of several processes to one pipe do not mix up to 4096 bytes, see pipe(7).
+MAX_MESSAGE_CHARACTERS = 1000
+MAX_PLACES = 20
+MAX_PLACE_CHARACTERS = 100
+# Their messages say nothing of requests: Gunicorn's (service/server/worker.py handles requests in its place), and those of the
+# exporter of traces, whose spans hold no values.
+TRUSTED_LOGGERS = ("gunicorn.error", "opentelemetry.exporter", "opentelemetry.sdk")
+LEFT_OUT = "which is left out, because it may repeat a request"
+
+_least = LEVELS["info"]
+
+
+def set_level(level: str) -> None:
+    """Write lines of this level and those above it, from now on and in the whole process."""
+    global _least
+    _least = LEVELS[level]
+
+
+def is_logged(status: int) -> bool:
+    """Return whether a request that was answered with this status gets a line."""
+    return status >= _least
+
+
+# Requests -----------------------------------------------------------------------------------------------------
+
+
+def trace_of(environ: WSGIEnvironment) -> tuple[str, bool]:
+    """Return the trace id of the caller's traceparent (W3C Trace Context), or "", and whether it is recorded."""
+    trace = environ.get("HTTP_TRACEPARENT", "")
+    if trace and (match := TRACEPARENT.fullmatch(trace)):
+        return match.group(1), bool(int(match.group(2), 16) & SAMPLED)
+    return "", False
+
+
+def request_id(environ: WSGIEnvironment) -> str:
+    """Return the caller's X-Request-ID, else a new id; not that of its trace, which may hold many requests."""
+    given = environ.get("HTTP_X_REQUEST_ID", "")
+    if given and REQUEST_ID.fullmatch(given):
+        return str(given)
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """Return an id for a request whose caller gave none."""
+    return secrets.token_hex(16)
+
+
+def log_request(status: int, members: dict[str, Any]) -> None:
+    """Write the line of a request, if its level is written.
+
+    Args:
+        status: Of its answer.
+        members: What else the schema has for the event "request".
+    """
+    if status >= _least:
+        level = "info" if status < LEVELS["warning"] else "warning" if status < LEVELS["error"] else "error"
+        line = {"time": _now(), "level": level, "event": "request", "status": status, **members}
+        _write(STANDARD_OUTPUT, line)
+
+
+# Messages -----------------------------------------------------------------------------------------------------
+
+
+def log_message(level: str, message: str, error: str = "", where: list[str] | None = None) -> None:
+    """Write a message of the server, if its level is written.
+
+    Args:
+        level: info, warning or error.
+        message: What to tell; nothing of a request.
+        error: The class of the exception or warning that it is about.
+        where: The places in the code, the innermost first.
+    """
+    _log("message", level, message, {}, error, where)
+
+
+def log_bug(error: BaseException, message: str, request_id: str = "", trace_id: str = "") -> None:
+    """Write where the code failed; not the exception's own words, which may hold the caller's values.
+
+    Args:
+        error: What was raised.
+        message: What failed.
+        request_id: Of the request that it failed on.
+        trace_id: Of its trace.
+    """
+    ids = {name: value for name, value in (("request_id", request_id), ("trace_id", trace_id)) if value}
+    _log("bug", "error", message, ids, type(error).__name__, where_raised(error))
+
+
+def where_raised(error: BaseException) -> list[str]:
+    """Return the places in the code that an exception came through, the innermost first."""
+    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    return _places(reversed(frames))
+
+
+def _log(event: str, level: str, message: str, ids: dict[str, str], error: str, where: list[str] | None) -> None:
+    if LEVELS[level] < _least:
+        return
+    sentence = message.partition("\n")[0][:MAX_MESSAGE_CHARACTERS]  # behind it, Gunicorn puts traces
+    line = {"time": _now(), "level": level, "event": event, "process_id": os.getpid(), "message": sentence, **ids}
+    if error:
+        line["error"] = error
+    if where:
+        line["where"] = where
+    _write(STANDARD_ERROR, line)
+
+
+def _places(frames: Iterator[tuple[FrameType, int]]) -> list[str]:
+    return [
+        f"{Path(frame.f_code.co_filename).name}:{line} {frame.f_code.co_name}"[:MAX_PLACE_CHARACTERS]
+        for frame, line in islice(frames, MAX_PLACES)
+    ]
+
+
+def _now() -> str:
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_second(seconds)}.{nanoseconds // 1_000_000:03}Z"
+
+
+@lru_cache(maxsize=1)  # in which there are many lines
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+def _write(stream: int, line: dict[str, Any]) -> None:
+    """Write one line by one system call, so that lines of several threads and processes never mix."""
+    try:
+        os.write(stream, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+    except OSError:
+        return  # whoever read the log is gone; the answer matters more
+
+
+# What others say ----------------------------------------------------------------------------------------------
+
+
+def begin(level: str) -> None:
+    """Have all that Python code says in this process, and in those that it forks, become lines of the log.
+
+    Args:
+        level: The lowest that is written.
+    """
+    set_level(level)
+    warnings.showwarning = _log_warning
+    sys.excepthook = _log_uncaught
+    sys.unraisablehook = lambda unraisable: _log_uncaught(None, unraisable.exc_value)
+    threading.excepthook = lambda failed: _log_uncaught(None, failed.exc_value)
+    sys.stdout = sys.stderr = _Printed()
+
+
+class Handler(logging.Handler):
+    """Makes lines of the records of Python's logging, which Gunicorn and libraries use."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line of a record."""
+        level = (
+            "error" if record.levelno >= logging.ERROR else "warning" if record.levelno >= logging.WARNING else "info"
+        )
+        message, where = f"A library logged something, {LEFT_OUT}.", [f"{record.filename}:{record.lineno}"]
+        if record.name.startswith(TRUSTED_LOGGERS):
+            message, where = record.getMessage(), []
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None:
+            log_message(level, message, "", where)
+        else:
+            log_message(level, message, type(error).__name__, where_raised(error))
+
+
+# Gunicorn's option logconfig_dict, see logging.config. No record of Gunicorn's access log is ever made.
+LOGGING = {
+    "disable_existing_loggers": False,
+    "handlers": {"lines": {"()": Handler}},
+    "root": {"level": "WARNING", "handlers": ["lines"]},
+    "loggers": {
+        "gunicorn.error": {"level": "INFO", "handlers": [], "propagate": True},
+        "gunicorn.access": {"handlers": [], "propagate": False},
+        # Warns of traceparent and tracestate headers that are none, which is the clients' matter.
+        "opentelemetry.trace": {"level": "ERROR"},
+    },
+}
+
+
+class _Printed(io.TextIOBase):
+    """Stands for Python's standard streams: what is printed is no line of the log, and may hold values."""
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            frames = traceback.walk_stack(sys._getframe(1))
+            log_message("warning", f"A library printed something, {LEFT_OUT}.", where=_places(frames))
+        return len(text)
+
+
+def _log_warning(
+    message: Warning | str,  # noqa: ARG001 - the warnings module decides what is given
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    where = [f"{Path(filename).name}:{lineno}"]
+    log_message("warning", f"A library gave a warning, {LEFT_OUT}.", category.__name__, where)
+
+
+def _log_uncaught(_kind: Any, error: BaseException | None, *_more: Any) -> None:
+    if error is not None:
+        log_bug(error, "An exception was not caught.")

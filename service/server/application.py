@@ -1,0 +1,262 @@
+"""Gunicorn, set up for predictions: its options, and what happens in master and serving processes over their lives.
+
+The master verifies the artifact and opens both ports, then forks. A serving process answers on the health port at once,
+loads the model and replays its golden requests, and only then takes traffic: nothing of the model's libraries runs
+before the fork, because OpenMP that was used before a fork hangs after it. SIGTERM first drains (not ready, each
+answer closes its connection, everything still served), and stops only after that.
+"""
+
+import json
+import mmap
+import os
+import shlex
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+
+from service.api.app import create_app, create_health_app
+from service.api.predict import PREDICT, PredictionObserver
+from service.api.readiness import Lifecycle
+from service.artifact.manifest import REFERENCE, ArtifactError
+from service.artifact.reader import Artifact
+from service.host.cpu import request_threads
+from service.inference.latency import quick_body_bytes
+from service.inference.loading import load_model
+from service.observability import metric_definitions
+from service.observability.drift import Drift
+from service.observability.logging import LOGGING, STANDARD_ERROR, log_message
+from service.observability.metrics import Metrics, Reading, forget_gauges, share_series
+from service.observability.prediction_log import PredictionLog, check_prediction_log
+from service.server import health_port
+from service.server.tls import Certificate
+from service.server.worker import Worker
+from service.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from service.observability.tracing import Tracing
+
+
+COUNT_BYTES = 8
+MEMORY_DIRECTORY = Path("/dev/shm")  # noqa: S108 - heartbeats on a disk can block; this one is memory
+
+
+class Server(BaseApplication):
+    """The Gunicorn application of one artifact.
+
+    Args:
+        settings: How to serve.
+        artifact: What was verified; a process that finds another one later does not serve it.
+
+    Raises:
+        SettingsError: If one of the ports cannot be listened on, the certificate cannot be used, or predictions cannot
+            be logged as they are to be.
+    """
+
+    quick_body_bytes = 0  # until it is known how long the model takes
+    prediction_log: PredictionLog | None = None
+    tracing: "Tracing | None" = None
+
+    def __init__(self, settings: Settings, artifact: Artifact) -> None:
+        check_prediction_log(settings, artifact.contract)
+        self.settings = settings
+        self.digest, self.model_version = artifact.digest, artifact.version
+        self.lifecycle = Lifecycle()
+        self.processes_started = mmap.mmap(-1, COUNT_BYTES)  # shared with the processes, counted by the master
+        self.series_directory: Path | None = None
+        _listen(settings.host, settings.http_port).close()  # Gunicorn would try five times and say so in twelve lines
+        self.health_listener = _listen(settings.host, settings.health_port)
+        self.certificate = Certificate(settings.tls_certificate, settings.tls_key) if settings.tls_certificate else None
+        if settings.workers > 1:
+            self.series_directory = Path(tempfile.mkdtemp(prefix="bakehouse-", dir=_memory_directory()))
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Tell Gunicorn its options."""
+        for name, value in self._options().items():
+            self.cfg.set(name, value)
+
+    def _options(self) -> dict[str, Any]:
+        settings = self.settings
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        options = {
+            "bind": f"{host}:{settings.http_port}",
+            "worker_class": Worker,
+            "workers": settings.workers,
+            "threads": settings.threads or request_threads(settings.workers),
+            "worker_connections": settings.max_connections,
+            "keepalive": settings.keep_alive_seconds,
+            "graceful_timeout": settings.graceful_timeout_seconds,
+            "timeout": settings.worker_timeout_seconds,
+            "sendfile": False,  # the worker writes answers itself, as fast as their clients read them
+            "worker_tmp_dir": _memory_directory(),
+            "control_socket_disable": True,  # it would write into the home directory, which is read-only in a pod
+            "proc_name": "bakehouse",
+            "logconfig_dict": LOGGING,
+            "when_ready": self.when_ready,
+            "pre_fork": self.pre_fork,
+            "post_fork": self.post_fork,
+            "pre_request": self.pre_request,
+            "worker_exit": self.worker_exit,
+            "child_exit": self.child_exit,
+            "on_exit": self.on_exit,
+        }
+        if certificate := self.certificate:
+            options |= {
+                "certfile": settings.tls_certificate,  # these two only tell Gunicorn that there is TLS
+                "keyfile": settings.tls_key,
+                "ssl_context": lambda _config, _default: certificate.context(),
+            }
+        return options
+
+    # In the master ------------------------------------------------------------------------------------------
+
+    def when_ready(self, arbiter: Arbiter) -> None:
+        """Make SIGTERM begin with a drain."""
+        stop = arbiter.handle_term
+
+        def drain_then_stop() -> None:
+            seconds = self.settings.drain_seconds
+            if self.lifecycle.draining or not seconds:
+                stop()
+            self.lifecycle.begin_drain()
+            arbiter.log.info("Draining for %s s: not ready, closing connections, still serving", seconds)
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+
+        arbiter.handle_term = drain_then_stop
+        signal.signal(signal.SIGALRM, lambda *_: arbiter.signal(signal.SIGTERM, None))
+
+    def pre_fork(self, arbiter: Arbiter, worker: Worker) -> None:
+        """Give a new process the first slot that no other has, and count it."""
+        taken = {other.slot for other in arbiter.WORKERS.values()}
+        worker.slot = next(slot for slot in range(1, len(taken) + 2) if slot not in taken)
+        self.processes_started[:] = (self.n_processes_started + 1).to_bytes(COUNT_BYTES)
+
+    def child_exit(self, _arbiter: Arbiter, worker: Worker) -> None:
+        """Forget what an ended process said of the moment."""
+        if self.series_directory:
+            forget_gauges(self.series_directory, worker.slot)
+
+    def on_exit(self, _arbiter: Arbiter) -> None:
+        """Clean up."""
+        if self.series_directory:
+            shutil.rmtree(self.series_directory, ignore_errors=True)
+
+    # In a serving process -----------------------------------------------------------------------------------
+
+    def post_fork(self, arbiter: Arbiter, worker: Worker) -> None:
+        """Answer probes from now on: live, and not ready while the model is being loaded."""
+        self.slot = worker.slot
+        if self.series_directory:
+            share_series(self.series_directory, worker.slot)
+        self.metrics = Metrics(arbiter.pid, self.series_directory, self.model_version)
+        self.metrics.at_scrape(self.of_server)
+        health_port.serve_in_background(self.health_listener, create_health_app(self.metrics, self.lifecycle))
+
+    @property
+    def n_processes_started(self) -> int:
+        """How many serving processes the master started so far."""
+        return int.from_bytes(self.processes_started[:])
+
+    def of_server(self) -> Reading:
+        """Yield what all processes know of the server."""
+        yield metric_definitions.PROCESSES_STARTED, self.n_processes_started
+        if self.certificate and (expiry := self.certificate.expiry()):
+            yield metric_definitions.TLS_EXPIRY, expiry
+
+    def load(self) -> Any:
+        """Return the WSGI application; called by Gunicorn in each serving process."""
+        started = time.perf_counter()
+        try:
+            model = load_model(self.settings.artifact)
+            if model.artifact.digest != self.digest:
+                raise ArtifactError("The artifact was replaced while the server ran: start the server again.")
+        except ArtifactError as error:
+            log_message("error", str(error))
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)  # the master ends with the same code instead of trying again for ever
+        artifact = model.artifact
+        self.metrics.model_loaded(artifact, time.perf_counter() - started)
+        if artifact.manifest["batching"]:
+            model.count_batches(self.metrics.batch_counter())
+        self.quick_body_bytes = quick_body_bytes(model)
+        if self.settings.tracing:
+            from service.observability.tracing import (
+                Tracing,  # which imports a lot, and starts a thread: after the fork
+            )
+
+            try:
+                self.tracing = Tracing(artifact)
+            except ValueError as error:
+                log_message("error", f"Traces cannot be made ({error}): mend the variables OTEL_...")
+                sys.exit(Arbiter.WORKER_BOOT_ERROR)
+        app = create_app(self.settings, model, self.metrics, self.lifecycle, self._watches(artifact), self.tracing)
+        self.lifecycle.served = artifact
+        if os.isatty(STANDARD_ERROR):
+            os.write(STANDARD_ERROR, _welcome(artifact, self.settings).encode())
+        else:
+            log_message("info", f"{artifact.name} {artifact.version} is ready.")
+        return app
+
+    def _watches(self, artifact: Artifact) -> list[PredictionObserver]:
+        """Return what looks at every prediction."""
+        watches: list[PredictionObserver] = []
+        if self.settings.drift_features:
+            reference = json.loads(artifact.read(REFERENCE))
+            drift = Drift(
+                reference, artifact.contract, artifact.version, self.settings, self.series_directory, self.slot
+            )
+            self.metrics.providers.append(drift.exposition)
+            watches.append(drift)
+        if self.settings.prediction_log:
+            self.prediction_log = PredictionLog(self.settings, artifact, self.metrics)
+            watches.append(self.prediction_log)
+        return watches
+
+    def worker_exit(self, _arbiter: Arbiter, _worker: Worker) -> None:
+        """Write what is still to be logged, and send the last traces."""
+        if self.prediction_log:
+            self.prediction_log.close()
+        if self.tracing:
+            self.tracing.stop()
+
+    def answers_at_once(self, method: str, path: str, n_body_bytes: int) -> bool:
+        """Return whether a request is so quick that handing it to another thread would take longer."""
+        return n_body_bytes <= self.quick_body_bytes and path == PREDICT and method == "POST"
+
+    def pre_request(self, _worker: Worker, request: Any) -> None:
+        """Close connections while draining; an application cannot, Gunicorn strips its Connection header."""
+        if self.lifecycle.draining:
+            request.force_close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return health_port.listen(host, port)
+    except OSError as error:
+        raise SettingsError(
+            f"Nothing can listen on BAKEHOUSE_HOST {host}, port {port} ({error.strerror}): "
+            "set another host or port, or stop what listens there."
+        ) from error
+
+
+def _memory_directory() -> str | None:
+    return str(MEMORY_DIRECTORY) if MEMORY_DIRECTORY.is_dir() else None
+
+
+def _welcome(artifact: Artifact, settings: Settings) -> str:
+    example = artifact.example()
+    if example is None:
+        return f"{artifact.name} {artifact.version} is ready.\n"
+    url = f"{'--insecure https://' if settings.tls_certificate else ''}localhost:{settings.http_port}/predict"
+    body = shlex.quote(json.dumps(example["request"]))
+    return (
+        f"{artifact.name} {artifact.version} is ready. Try:\n"
+        f"  curl -s {url} -H 'Content-Type: application/json' -d {body}\n"
+    )

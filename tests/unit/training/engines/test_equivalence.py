@@ -1,0 +1,228 @@
+"""The equivalence gate: a form of the estimator that differs in anything is refused, and said where."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import ensemble, impute, linear_model, preprocessing
+from sklearn.compose import make_column_transformer
+from sklearn.pipeline import make_pipeline
+
+from service.engines.engine_function import EngineFunction
+from service.engines.pipeline import pipeline_function
+from service.engines.scikit_learn import scikit_learn_engine
+from service.engines.trees import library_name, load_library, trees_function
+from tests.support.baking import FRAME, NUMBERS, PRICES, SIGNS, WORDS
+from training.contract.derive import derive_contract
+from training.engines.compile_pipeline import compile_pipeline
+from training.engines.equivalence import EquivalenceCheck
+from training.engines.native_build import compile_library
+from training.errors import UnsupportedError
+
+GAPS = FRAME.assign(word=WORDS, a=FRAME["a"].where(FRAME.index % 5 != 0))
+MIXED = make_pipeline(
+    make_column_transformer(
+        (make_pipeline(impute.SimpleImputer(), preprocessing.StandardScaler()), ["a", "b", "c"]),
+        (preprocessing.OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["word"]),
+    ),
+    linear_model.LogisticRegression(),
+)
+TREES = make_pipeline(preprocessing.StandardScaler(), ensemble.RandomForestClassifier(5, random_state=0))
+
+
+class Case:
+    """A fitted estimator, its plan and its gate."""
+
+    def __init__(self, estimator: Any, X: Any, y: Any) -> None:
+        names = list(X.columns) if isinstance(X, pd.DataFrame) else [f"x{index}" for index in range(X.shape[1])]
+        self.estimator = estimator.fit(X, y)
+        self.contract, frame, _ = derive_contract(self.estimator, X, names, {}, [])
+        self.plan = compile_pipeline(self.estimator, self.contract)
+        self.gate = EquivalenceCheck(scikit_learn_engine(self.estimator, self.contract), self.contract, frame, 0)
+
+    def engine(self, change: Callable[[dict[str, Any]], None] = lambda _plan: None) -> EngineFunction:
+        """Return the direct form, of a plan with something changed."""
+        plan = deepcopy(self.plan)
+        change(plan)
+        return pipeline_function(
+            plan, lambda model: trees_function(model, load_library(compile_library()[library_name()]))
+        )
+
+
+@pytest.fixture(scope="module")
+def mixed() -> Case:
+    """Return words, numbers and gaps before a logistic regression."""
+    return Case(MIXED, GAPS, SIGNS)
+
+
+@pytest.fixture(scope="module")
+def trees() -> Case:
+    """Return scaled numbers before a forest."""
+    return Case(TREES, NUMBERS, SIGNS)
+
+
+def test_a_faithful_form_is_exact(mixed: Case, trees: Case):
+    """Trees do not depend on the batch either; a sum may."""
+    assert mixed.gate.judge(mixed.engine(), 0.0).exact
+    verdict = trees.gate.judge(trees.engine(), 0.0)
+    assert (verdict.exact, verdict.difference, verdict.batch_invariant) == (True, 0.0, True)
+
+
+def test_every_kind_of_row_is_there(mixed: Case):
+    """What can be sent: also what training never saw."""
+    kinds = {rows.kind: len(rows.answered) for rows in mixed.gate.rows}
+    assert set(kinds) == {
+        "training rows", "rows of shuffled columns", "rows of each category", "rows with unknown categories",
+        "rows with missing values", "rows of unusual magnitude", "boundary rows",
+    }  # fmt: skip
+    assert min(kinds.values()) > 5
+
+
+def numbers_part(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the steps of the numbers of MIXED."""
+    return plan["steps"][0]["parts"][0]
+
+
+def words_part(plan: dict[str, Any]) -> dict[str, Any]:
+    """Return the encoding of the words of MIXED."""
+    return plan["steps"][0]["parts"][1][-1]["columns"][0]
+
+
+def forget_a_category(plan: dict[str, Any]) -> None:
+    """Treat a known category as unknown."""
+    del words_part(plan)["known"][0], words_part(plan)["codes"][0]
+
+
+def refuse_unknown(plan: dict[str, Any]) -> None:
+    """Refuse what the encoder ignores."""
+    words_part(plan)["unknown"] = None
+
+
+def know_the_unknown(plan: dict[str, Any]) -> None:
+    """Take unknown categories for the first one."""
+    words_part(plan)["unknown"] = 0
+
+
+def fill_with_nothing(plan: dict[str, Any]) -> None:
+    """Fill gaps with 0 instead of the mean."""
+    next(step for step in numbers_part(plan) if step["step"] == "fill_numbers")["fill"][0] = 0.0
+
+
+def bend_a_coefficient(plan: dict[str, Any]) -> None:
+    """Change a coefficient in the eighth digit."""
+    plan["model"]["coefficients"][0, 0] *= 1 + 1e-8
+
+
+def swap_labels(plan: dict[str, Any]) -> None:
+    """Answer the other class."""
+    plan["model"]["classes"] = plan["model"]["classes"][::-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (forget_a_category, "differ|differs"),
+        (refuse_unknown, "fails on rows with unknown categories: ValueError"),
+        (know_the_unknown, "differ"),
+        (fill_with_nothing, "differ"),
+        (bend_a_coefficient, "differ"),
+        (swap_labels, "predict differs for .* training rows"),
+    ],
+    ids=lambda change: getattr(change, "__name__", ""),
+)
+def test_a_changed_plan_is_refused(mixed: Case, change: Callable[[dict[str, Any]], None], why: str):
+    """The gate can fail: in each of these the change shows."""
+    with pytest.raises(UnsupportedError, match=why):
+        mixed.gate.judge(mixed.engine(change), 1e-9)
+
+
+def test_the_last_bit_of_a_coefficient_is_no_longer_exact(mixed: Case):
+    """A number within the bound is said; a label that changes on the boundary between two classes is refused."""
+
+    def nudge(plan: dict[str, Any]) -> None:
+        coefficients = plan["model"]["coefficients"]
+        coefficients[...] = np.nextafter(coefficients, np.inf)
+
+    with pytest.raises(UnsupportedError, match=r"predict differs for .* boundary rows"):
+        mixed.gate.judge(mixed.engine(nudge), 1e-9)
+    line = Case(linear_model.LinearRegression(), NUMBERS, PRICES)
+    verdict = line.gate.judge(line.engine(nudge), 1e-9)
+    assert not verdict.exact
+    assert 0 < verdict.difference < 1e-12
+
+
+@pytest.mark.parametrize("way", [-np.inf, np.inf], ids=["below", "above"])
+def test_a_threshold_one_float64_off_is_refused(way: float):
+    """Moved down it is what < makes of <=; only rows on the threshold itself tell."""
+    case = Case(ensemble.HistGradientBoostingClassifier(max_iter=3), np.repeat(NUMBERS, 3, axis=0), np.repeat(SIGNS, 3))
+    assert case.gate.judge(case.engine(), 0.0).exact
+
+    def shift(plan: dict[str, Any]) -> None:
+        thresholds = plan["model"]["trees"]["nodes"]["threshold"]
+        thresholds[...] = np.nextafter(thresholds, way)
+
+    with pytest.raises(UnsupportedError, match=r"boundary rows|differ by"):
+        case.gate.judge(case.engine(shift), 1e-9)
+
+
+def test_an_answer_where_the_estimator_has_none_is_refused():
+    """A label of a row that the estimator refuses would be served."""
+    case = Case(make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression()), NUMBERS / 1e5, SIGNS)
+    assert not all(rows.answered.all() for rows in case.gate.rows)
+    assert case.gate.judge(case.engine(), 0.0).exact
+    faithful = case.engine()
+
+    def careless(columns: Any, outputs: Any) -> Any:
+        return faithful(np.clip(columns, -1e300, 1e300), outputs)
+
+    with pytest.raises(UnsupportedError, match="is answered for one of the rows of unusual magnitude"):
+        case.gate.judge(careless, 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda values: values.reshape(-1, 1), "predict of training rows is float64 of shape"),
+        (lambda values: values.astype(str), "is <U32 of shape"),
+        (lambda values: values * (1 + 1e-7), "differ by 1.0e-07 of their scale, 1e-09 is the bound"),
+        (lambda values: np.where(values == values.max(), np.nan, values), "finite where the estimator's is not"),
+    ],
+    ids=["shape", "type", "values", "gaps"],
+)
+def test_another_shape_or_type_or_number_is_refused(change: Callable[[Any], Any], why: str):
+    """What is served has the form that the contract says."""
+    case = Case(linear_model.LinearRegression(), NUMBERS, PRICES)
+    faithful = case.engine()
+    with pytest.raises(UnsupportedError, match=why):
+        case.gate.judge(lambda columns, outputs: {"predict": change(faithful(columns, outputs)["predict"])}, 1e-9)
+
+
+def test_an_engine_whose_bits_depend_on_the_batch_is_told():
+    """Merging requests would change answers."""
+    case = Case(linear_model.LinearRegression(), NUMBERS, PRICES)
+    faithful = case.engine()
+
+    def by_batch(columns: Any, outputs: Any) -> Any:
+        return {name: values * (1 + 1e-15 * (len(values) > 1)) for name, values in faithful(columns, outputs).items()}
+
+    assert not case.gate.judge(by_batch, 1e-9).batch_invariant
+    one_by_one = case.gate.judge(lambda columns, outputs: {
+        "predict": np.concatenate([faithful(row[None], outputs)["predict"] for row in columns])
+    }, 1e-9)  # fmt: skip
+    assert one_by_one.batch_invariant
+
+
+def test_boundary_rows_lie_on_both_sides_of_every_label_change(trees: Case):
+    """Neighbouring numbers with different answers, found without looking into the estimator."""
+    boundary = next(rows for rows in trees.gate.rows if rows.kind == "boundary rows")
+    answers = trees.gate.ask(trees.gate.reference, boundary.table)["predict_proba"]
+    n_pairs = len(answers) // 12  # both sides first, then ten numbers near them
+    assert n_pairs > 100
+    assert (answers[:n_pairs] != answers[n_pairs : 2 * n_pairs]).any(axis=1).all()
+    low, high = (np.array(boundary.table).T[rows] for rows in (slice(n_pairs), slice(n_pairs, 2 * n_pairs)))
+    apart = low != high
+    assert (apart.sum(axis=1) == 1).all()
+    assert (np.nextafter(low[apart], high[apart]) == high[apart]).all()
