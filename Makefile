@@ -69,6 +69,7 @@ lint: install ## Check format, lint and workflows
 	$(BIN)/ruff check .
 	$(BIN)/codespell
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
+	$(BIN)/lint-imports
 	$(BIN)/zizmor --offline --quiet .github/workflows
 
 types: install ## Check types

@@ -65,4 +65,5 @@ def concatenate(parts: list[Columns]) -> Columns:
 
 
 def n_rows(columns: Columns) -> int:
+    """Return how many rows there are."""
     return len(columns) if isinstance(columns, np.ndarray) else len(columns[0])

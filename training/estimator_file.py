@@ -13,8 +13,8 @@ from joblib.numpy_pickle import NumpyPickler
 
 from service.artifact.manifest import installed_version
 from training.errors import BakeError, one_line
-from training.sources.model_file import MODEL_FILE_MODULE
 
+MODEL_FILE_MODULE = "bakehouse_model_file"  # what a model file is called once it is imported
 ALWAYS = ("python", "scikit-learn", "numpy", "scipy", "joblib")  # scipy holds code that scikit-learn's estimators call
 
 

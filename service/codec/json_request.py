@@ -1,4 +1,4 @@
-"""TODO"""
+"""Parses a JSON prediction request: the fast parser first, the strict one where anything is unusual."""
 
 from service.artifact.contract import Contract
 from service.codec.json_fast import LONG_BODY_BYTES, parse_fast

@@ -21,7 +21,8 @@ from service.artifact.manifest import ArtifactError
 Floats = NDArray[np.float64]
 Answer = Callable[[Floats], NDArray[Any]]  # of the sums of n_samples rows
 
-# The functions of service/engines/trees.c. Their names stand for the layout of NODE and _Model: change one, change the other.
+# The functions of trees.c, beside this file. Their names stand for the layout of NODE and _Model: change one, and you
+# have to change the other.
 EVALUATE, ENCODE = "evaluate_trees_1", "encode_categories_1"
 
 NODE = np.dtype([("threshold", "<f8"), ("left", "<u4"), ("feature", "<u2"), ("flags", "<u2")])
@@ -43,7 +44,7 @@ COPIED_BYTES = 16_384
 
 
 class _Model(ctypes.Structure):
-    """The struct model of service/engines/trees.c; its arrays are those of a compiled ensemble, of the same names."""
+    """The struct model of trees.c; its arrays are those of a compiled ensemble, of the same names."""
 
     arrays: tuple[NDArray[Any], ...]  # kept alive for the addresses
 

@@ -25,6 +25,8 @@ CountBatch = Callable[[int, int, Sequence[float]], None]
 
 @dataclass
 class PendingRequest:
+    """A request that waits for the engine, and its answer once there is one."""
+
     columns: Columns
     outputs: tuple[str, ...]
     n_samples: int

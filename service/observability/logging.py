@@ -40,8 +40,8 @@ SAMPLED = 1  # the flag of a trace that somebody records
 MAX_MESSAGE_CHARACTERS = 1000
 MAX_PLACES = 20
 MAX_PLACE_CHARACTERS = 100
-# Their messages say nothing of requests: Gunicorn's (service/server/worker.py handles requests in its place), and those of the
-# exporter of traces, whose spans hold no values.
+# Their messages say nothing of requests: Gunicorn's (service/server/worker.py handles requests in its place), and those
+# of the exporter of traces, whose spans hold no values.
 TRUSTED_LOGGERS = ("gunicorn.error", "opentelemetry.exporter", "opentelemetry.sdk")
 LEFT_OUT = "which is left out, because it may repeat a request"
 

@@ -15,7 +15,6 @@ from prometheus_client.registry import Collector
 
 from service.artifact.reader import Artifact
 from service.host.cgroup import cpu_quota, memory_limit
-from service.inference.batching import CountBatch
 from service.observability import metric_definitions
 from service.observability.metric_definitions import GAUGE, HISTOGRAM, METHODS, Kind, MetricDefinition
 
@@ -173,7 +172,7 @@ class Metrics:
         """
         self._checks[check, result].inc()
 
-    def batch_counter(self) -> CountBatch:
+    def batch_counter(self) -> Callable[[int, int, Sequence[float]], None]:
         """Return what counts a batch; its series exist from then on."""
         requests, rows = self.of(metric_definitions.BATCH_REQUESTS), self.of(metric_definitions.BATCH_ROWS)
         wait = self.of(metric_definitions.BATCH_WAIT)

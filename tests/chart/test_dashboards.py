@@ -35,7 +35,8 @@ BARE_SERIES = re.compile(r"\b(?:bakehouse[\w:]*|process_\w+|up)(?![\w:{])")
 READ_AS_IT_IS = {"bakehouse_processes_started_total"}
 # Of Grafana's data source for Prometheus, and not in the schema.
 TEXTS_OF_ANNOTATIONS = ("titleFormat", "textFormat")
-# Series of the process and those without a version: everything but what service/observability/metrics.py and the rules label with it.
+# Series of the process and those without a version: all but what
+# service/observability/metrics.py and the rules label with it.
 OF_VERSION = re.compile(
     r"bakehouse_(?:http_requests_total|http_request_duration_seconds|predicted|prediction|feature|feedback|model_score)"
     r"|bakehouse:(?:feature|prediction|feedback)"

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from service.artifact import manifest as manifest_format
 from service.artifact import writer
-from service.artifact.manifest import GOLDEN, MODEL, read_manifest
 from tests.support.cluster import CHART, Cluster, Json, cluster_command, run, wait_until
 
 NAMESPACE = "bakehouse-e2e"
@@ -120,7 +120,7 @@ def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Images
 
 
 def _golden(directory: Path) -> Json:
-    return dict(json.loads((directory / GOLDEN).read_text().splitlines()[0]))
+    return dict(json.loads((directory / manifest_format.GOLDEN).read_text().splitlines()[0]))
 
 
 def _put_into_image(directory: Path, version: str) -> None:
@@ -132,15 +132,15 @@ def _put_into_image(directory: Path, version: str) -> None:
 def _break(directory: Path) -> None:
     """Make an artifact with a flipped bit, and one that is whole but answers other than it was proved to."""
     shutil.copytree(directory / "v1", directory / "corrupt")
-    model = directory / "corrupt" / MODEL
+    model = directory / "corrupt" / manifest_format.MODEL
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
-    manifest = dict(read_manifest(directory / "v1"))
+    manifest = dict(manifest_format.read_manifest(directory / "v1"))
     files = {name: (directory / "v1" / name).read_bytes() for name in manifest.pop("files")}
-    lines = [json.loads(line) for line in files[GOLDEN].splitlines()]
+    lines = [json.loads(line) for line in files[manifest_format.GOLDEN].splitlines()]
     lines[0]["response"]["y_pred"][0] += 1000.0
-    files[GOLDEN] = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    files[manifest_format.GOLDEN] = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     writer.write(directory / "wrong", {**manifest, "version": "wrong"}, files, accept=lambda _: None)
 
 

@@ -31,6 +31,7 @@ class Candidate:
 
 
 def ends_in_trees(estimator: Any) -> bool:
+    """Say whether the last step of an estimator is a tree or an ensemble."""
     while hasattr(estimator, "best_estimator_") or hasattr(estimator, "steps"):
         estimator = estimator.best_estimator_ if hasattr(estimator, "best_estimator_") else estimator.steps[-1][1]
     return type(estimator).__module__.startswith(("sklearn.tree", "sklearn.ensemble"))
@@ -40,6 +41,11 @@ def ends_in_trees(estimator: Any) -> bool:
 
 
 def pipeline_candidate(estimator: Any, contract: Contract) -> Candidate:
+    """Return the compiled pipeline, with compiled trees where the estimator ends in some.
+
+    Raises:
+        UnsupportedError: If a step cannot be compiled; says which.
+    """
     files = {PLAN: pack(compile_pipeline(estimator, contract))}
     if ends_in_trees(estimator):
         files |= {FOLDER + name: content for name, content in compile_library().items()}
@@ -47,6 +53,11 @@ def pipeline_candidate(estimator: Any, contract: Contract) -> Candidate:
 
 
 def treelite_candidate(estimator: Any, contract: Contract) -> Candidate:
+    """Return the ensemble in Treelite's format.
+
+    Raises:
+        UnsupportedError: If Treelite is not installed, or does not take the estimator.
+    """
     _need("treelite")
     kind = type(estimator).__name__.removesuffix("Classifier").removesuffix("Regressor")
     if kind not in ("RandomForest", "ExtraTrees", "GradientBoosting", "HistGradientBoosting"):
@@ -63,6 +74,11 @@ def treelite_candidate(estimator: Any, contract: Contract) -> Candidate:
 
 
 def onnx_candidate(estimator: Any, contract: Contract) -> Candidate:
+    """Return the estimator as an ONNX graph.
+
+    Raises:
+        UnsupportedError: If the converters are not installed, or one graph cannot hold all outputs.
+    """
     _need("onnxruntime", "skl2onnx")
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 

@@ -65,5 +65,6 @@ def _seconds_a_call(engine: EngineFunction, columns: Columns, outputs: tuple[str
 
 
 def batching_pays(engine: EngineFunction, contract: Contract, training: Table) -> bool:
+    """Say whether requests that wait should be answered together."""
     one, many = (_seconds({"": engine}, contract, training, n_rows)[0] for n_rows in (1, BATCH_ROWS))
     return one > BATCHING_SECONDS and many < BATCH_COST * one

@@ -12,9 +12,8 @@ from typing import Any
 from sklearn.base import BaseEstimator
 
 from training.errors import BakeError, one_line
+from training.estimator_file import MODEL_FILE_MODULE
 from training.sources.source import Source
-
-MODEL_FILE_MODULE = "bakehouse_model_file"  # what a model file is called once it is imported
 
 
 def from_model_file(model: str) -> Source:

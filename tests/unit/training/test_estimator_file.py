@@ -28,8 +28,8 @@ from sklearn.svm import SVC
 from service.artifact.manifest import installed_version
 from tests.support.baking import NUMBERS, SIGNS, write_model_file
 from training.errors import BakeError
-from training.estimator_file import dump_estimator, force_single_thread, libraries_of
-from training.sources.model_file import MODEL_FILE_MODULE, from_model_file
+from training.estimator_file import MODEL_FILE_MODULE, dump_estimator, force_single_thread, libraries_of
+from training.sources.model_file import from_model_file
 
 ALWAYS = {"python", "scikit-learn", "numpy", "scipy", "joblib"}
 PADDED = np.dtype([("flag", np.int8), ("value", np.float64)], align=True)  # seven bytes between the two

@@ -9,6 +9,7 @@ import pytest
 
 from service.artifact.manifest import ArtifactError
 from service.artifact.reader import Artifact, verify
+from service.commands import check as check_module
 from service.commands import http_client
 from service.commands.check import check
 from service.commands.http_client import ClientError
@@ -188,7 +189,7 @@ def test_a_check_that_fails_for_another_reason_tells_nothing(
     def interrupted(_directory: Path) -> Model:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(check, "load_model", interrupted)
+    monkeypatch.setattr(check_module, "load_model", interrupted)
     with canned({}) as server:
         with pytest.raises(KeyboardInterrupt):
             check(house_prices, live=url_of(server))

@@ -24,7 +24,7 @@ from service.artifact.contract import OUTPUT_METHODS
 from service.artifact.manifest import ArtifactError
 from service.engines.trees import library_name, load_library, trees_function
 from tools import ROOT
-from training.engines.compile_trees import as_if_rounded, compile_trees
+from training.engines.compile_trees import FORESTS, TREES, as_if_rounded, compile_trees
 from training.engines.native_build import compile_library
 from training.errors import UnsupportedError
 
@@ -154,7 +154,7 @@ def data_seen(estimator: Any, y: NDArray[np.float64], labels: list[Any]) -> NDAr
 
 @thoroughly
 @given(
-    kind=st.sampled_from([*compile_trees.TREES, *compile_trees.FORESTS]),
+    kind=st.sampled_from([*TREES, *FORESTS]),
     options=TREE_OPTIONS,
     labels=LABELS,
     seed=SEEDS,
@@ -166,7 +166,7 @@ def test_trees_and_forests(
 ) -> None:
     """Rows are compared as float32, NaN goes where training sent it, and probabilities add up tree by tree."""
     X, y = training_data(seed)
-    if kind in compile_trees.FORESTS:
+    if kind in FORESTS:
         options |= {"n_estimators": seed % 11 + 1, "bootstrap": bootstrap}
     estimator = kind(**options)
     estimator.fit(with_gaps(X, seed) if missing else X, data_seen(estimator, y, labels))
