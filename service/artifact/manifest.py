@@ -1,4 +1,8 @@
-"""The manifest: what it says, how it is sealed with its own digest, and how it is read again."""
+"""The manifest of an artifact: its format, its digest, and how it is read.
+
+An artifact is a directory. Its manifest lists every other file with its SHA-256, and carries a digest over everything
+that it lists, so one digest stands for every byte.
+"""
 
 import hashlib
 import io
@@ -14,6 +18,7 @@ MANIFEST = "manifest.json"
 MODEL = "model.joblib"
 GOLDEN = "golden.jsonl"
 REFERENCE = "reference.json"  # how features and predictions were distributed in training
+UNLISTED = "unlisted.json"  # values of training that serving needs and nothing may show, if there are any
 SHORT_DIGEST_LENGTH = 12  # hexadecimal digits: 48 bits, as unlikely to clash as an abbreviated commit
 
 
@@ -82,11 +87,21 @@ def canonical_json(data: Mapping[str, Any]) -> bytes:
 
 
 def read_file(path: Path) -> bytes:
+    """Return the bytes of one of an artifact's files.
+
+    Raises:
+        ArtifactError: If it cannot be read.
+    """
     with open_file(path) as file:
         return file.read()
 
 
 def open_file(path: Path) -> io.BufferedReader:
+    """Return one of an artifact's files, open for reading.
+
+    Raises:
+        ArtifactError: If it cannot be opened.
+    """
     try:
         return path.open("rb")
     except OSError as error:

@@ -13,6 +13,7 @@ from service.artifact.manifest import (
     GOLDEN,
     MANIFEST,
     MODEL,
+    UNLISTED,
     ArtifactError,
     installed_version,
     open_file,
@@ -20,7 +21,6 @@ from service.artifact.manifest import (
     read_manifest,
     sha256,
 )
-from service.artifact.writer import UNLISTED
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,4 @@
-"""The artifact format, its writer and its reader in one place, so that they cannot drift.
-
-An artifact is a directory. Its manifest names every other file with its SHA-256, and carries its own digest over all
-that it says; so one digest stands for every byte. It is written beside its destination and renamed into place, and
-nothing in it is unpickled before all of it was verified.
-"""
+"""Writes an artifact: a directory beside its destination, synchronized, then renamed into place."""
 
 import os
 import shutil
@@ -13,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from service.artifact.manifest import FORMAT, MANIFEST, MODEL, ArtifactError, canonical_json, seal, sha256
-
-UNLISTED = "unlisted.json"  # values of training that serving needs and nothing may show, if there are any
 
 
 def write(

@@ -81,7 +81,7 @@ def test_importing_the_service_package_loads_nothing():
 def test_training_imports_of_the_service_what_both_need(path: Path):
     """Format and contract, which writer and reader share; the engines, which the bake compares as they serve."""
     of_service = {name for name in imported_by(path) if name.partition(".")[0] == "service"}
-    allowed = tuple(f"service.{name}" for name in ("artifact", "contract", "engine", "plan", "schema", "trees"))
+    allowed = tuple(f"service.{name}" for name in ("artifact", "columns", "engines"))
     assert all(name == "service" or name.startswith(allowed) for name in of_service)
 
 
