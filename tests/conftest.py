@@ -6,13 +6,14 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
-from service.api.app import create_app
 from service.api.readiness import Lifecycle
 from service.inference.loading import load_model
 from service.inference.model import Model
 from service.observability.metrics import Metrics
+from service.server.composition import compose
 from service.settings import Settings
 from tests.support.holding import bake_held
 from tests.support.log import check_lines
@@ -77,7 +78,8 @@ def client_of(model_of: Callable[[str], Model]) -> Callable[..., FlaskClient]:
     def make(name: str = "house_prices", **variables: str) -> FlaskClient:
         lifecycle = Lifecycle()
         lifecycle.served = model_of(name).artifact
-        app = create_app(Settings.from_env(variables), model_of(name), Metrics(os.getpid()), lifecycle)
+        app = compose(Settings.from_env(variables), model_of(name), Metrics(os.getpid()), lifecycle).app
+        assert isinstance(app, Flask)
         return app.test_client()
 
     return make

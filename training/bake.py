@@ -19,7 +19,15 @@ from threadpoolctl import threadpool_limits
 import service
 from service.artifact import writer
 from service.artifact.contract import Contract
-from service.artifact.manifest import GOLDEN, MODEL, REFERENCE, SHORT_DIGEST_LENGTH, canonical_json, sha256
+from service.artifact.manifest import (
+    GOLDEN,
+    MODEL,
+    REFERENCE,
+    SHORT_DIGEST_LENGTH,
+    UNLISTED,
+    canonical_json,
+    sha256,
+)
 from training.contract.derive import derive_contract
 from training.documents.model_card import model_card
 from training.documents.sbom import bill_of_materials
@@ -158,7 +166,7 @@ def _contents(
         MODEL: estimator_bytes,
         GOLDEN: golden_lines(contract, frame, asker, model.example),
         REFERENCE: canonical_json(reference),
-        **({writer.UNLISTED: canonical_json(unlisted)} if unlisted else {}),
+        **({UNLISTED: canonical_json(unlisted)} if unlisted else {}),
         "MODEL_CARD.md": model_card(manifest).encode(),
         "bom.cdx.json": canonical_json(bill_of_materials(manifest, model_sha256)),
         **raced.files,

@@ -10,8 +10,7 @@ import pandas as pd
 
 from service.artifact.contract import PER_CLASS_OUTPUTS, Contract, Feature, answer_member
 from training.contract.categories import may_be_listed, unknown_value
-from training.contract.derive import column_like
-from training.contract.frame import as_frame, replaced, with_cells
+from training.contract.frame import as_frame, column_like, replaced, with_cells
 from training.contract.probe import EstimatorProbe
 from training.errors import BakeError, one_line
 

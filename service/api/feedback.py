@@ -11,21 +11,21 @@ from service.problems import NotFoundError, UnsupportedMediaTypeError
 
 
 def add_feedback_route(app: Flask, feedback: Feedback | str, model: Model, max_body_bytes: int) -> None:
-    """Add the route that takes true values.
+    """Add the route that accepts true values.
 
     Args:
         app: The application.
-        feedback: What takes them, or a sentence that says why none are taken.
+        feedback: What accepts them, or a sentence that says why none are accepted.
         model: What the values are about.
         max_body_bytes: The longest body.
     """
 
     @app.post(FEEDBACK)
-    def tell() -> Response:
+    def accept_feedback() -> Response:
         if isinstance(feedback, str):
             raise NotFoundError(feedback)
         body, media_type = read_body(request.environ, max_body_bytes)
         if media_type != JSON:
             raise UnsupportedMediaTypeError(f"True values are taken as JSON only: {SEND_JSON}.")
-        counts = feedback.tell(body)
+        counts = feedback.record_truth(body)
         return Response(orjson.dumps({**vars(counts), "model": model.identity}), content_type=JSON)

@@ -9,7 +9,6 @@ import orjson
 from flask import Flask, Response, request
 from numpy.typing import NDArray
 
-from service.api.middleware import REQUEST_ID, ROWS
 from service.api.openapi import openapi_document
 from service.codec import npy
 from service.codec.body import JSON, read_body
@@ -18,6 +17,7 @@ from service.codec.json_response import encode_answer
 from service.columns import Columns
 from service.inference.model import Model
 from service.observability.metrics import Metrics
+from service.observability.request_context import request_context
 from service.problems import ProblemError
 from service.settings import Settings
 
@@ -25,14 +25,14 @@ PREDICT, FEEDBACK = "/predict", "/feedback"
 
 # From a request to the bytes of its answer and their media type.
 Predict = Callable[[WSGIEnvironment], tuple[bytes, str]]
-# What looks at every prediction, after it was made: the request's id, the cells, the outputs by name. Never waits.
+# Called after every prediction with the request's id, its cells and the outputs by name. It never waits.
 PredictionObserver = Callable[[str, Columns, dict[str, NDArray[Any]]], None]
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
 class TraceStage(Protocol):
-    """Returns a function that does the same as another, under a name, for who wants to know how long it takes."""
+    """Wraps a function so that each call is a stage of a trace, under a name."""
 
     def __call__(self, name: str, function: Callable[Arguments, Result], /) -> Callable[Arguments, Result]:
         """Return the function."""
@@ -47,40 +47,41 @@ def predictor(
     settings: Settings,
     model: Model,
     metrics: Metrics,
-    watches: Sequence[PredictionObserver] = (),
-    step: TraceStage = untraced,
+    observers: Sequence[PredictionObserver] = (),
+    trace_stage: TraceStage = untraced,
 ) -> Predict:
-    """Return what answers a prediction request, whichever way it came here.
+    """Return the function that answers a prediction request, for the fast path and Flask's route alike.
 
-    It raises a ProblemError for what cannot be answered.
+    It raises a ProblemError for a request that cannot be answered.
 
     Args:
         settings: How to serve.
         model: What answers.
         metrics: Where rows and refusals are counted.
-        watches: What looks at every prediction.
-        step: What is put around the parts of the work.
+        observers: Called after every prediction.
+        trace_stage: Wraps decode, predict and encode.
     """
     contract = model.contract
-    decode_json, decode_array = step("decode", parse_request), step("decode", npy.parse_array)
-    answer_for, encode = step("predict", model.predict), step("encode", _encoded)
+    decode_json, decode_array = trace_stage("decode", parse_request), trace_stage("decode", npy.parse_array)
+    model_predict, encode = trace_stage("predict", model.predict), trace_stage("encode", _encode)
 
     def predict(environ: WSGIEnvironment) -> tuple[bytes, str]:
         try:
             body, media_type = read_body(environ, settings.max_body_bytes)
             if media_type == JSON:
-                wanted = decode_json(body, contract, settings.max_rows)
+                decoded = decode_json(body, contract, settings.max_rows)
             else:
-                wanted = decode_array(body, _outputs_of_query(environ), contract, settings.max_rows)
-            answers = answer_for(wanted.columns, wanted.outputs)
-            answer = encode(model, answers, environ.get("HTTP_ACCEPT", ""))
+                decoded = decode_array(body, _outputs_of_query(environ), contract, settings.max_rows)
+            outputs = model_predict(decoded.columns, decoded.outputs)
+            answer = encode(model, outputs, environ.get("HTTP_ACCEPT", ""))
         except ProblemError as error:
             metrics.count_error(error.metric_code)
             raise
-        environ[ROWS] = wanted.n_samples
-        metrics.rows.inc(wanted.n_samples)
-        for watch in watches:
-            watch(environ[REQUEST_ID], wanted.columns, answers)
+        context = request_context(environ)
+        context.n_samples = decoded.n_samples
+        metrics.rows.inc(decoded.n_samples)
+        for observe in observers:
+            observe(context.request_id, decoded.columns, outputs)
         return answer
 
     return predict
@@ -91,10 +92,10 @@ def _outputs_of_query(environ: WSGIEnvironment) -> str:
     return ",".join(parse_qs(query).get("outputs", [])) if query else ""
 
 
-def _encoded(model: Model, answers: dict[str, NDArray[Any]], accept: str) -> tuple[bytes, str]:
+def _encode(model: Model, outputs: dict[str, NDArray[Any]], accept: str) -> tuple[bytes, str]:
     if accept.partition(",")[0].partition(";")[0].strip() == npy.MEDIA_TYPE:
-        return npy.encode_array(answers), npy.MEDIA_TYPE
-    return encode_answer(answers, model.contract, model.identity), JSON
+        return npy.encode_array(outputs), npy.MEDIA_TYPE
+    return encode_answer(outputs, model.contract, model.identity), JSON
 
 
 def add_model_routes(app: Flask, predict: Predict, model: Model, max_rows: int, takes_feedback: bool) -> None:

@@ -1,22 +1,20 @@
 """Any exception becomes one form of answer: application/problem+json that says what to do and repeats nothing."""
 
 from http import HTTPStatus
-from wsgiref.types import WSGIEnvironment
 
 import orjson
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from service.api.middleware import CODE, REQUEST_ID, TRACE_ID
 from service.observability.logging import log_bug
+from service.observability.request_context import RequestContext
 from service.problems import PROBLEM_JSON, ProblemError, problem_body
 
 
-def problem_response(error: Exception, environ: WSGIEnvironment) -> tuple[HTTPStatus, dict[str, str], bytes]:
+def problem_response(error: Exception, context: RequestContext) -> tuple[HTTPStatus, dict[str, str], bytes]:
     """Return status, headers and body of the answer to a request that failed with this error.
 
     What is no refusal of our own or Flask's is a bug: where it happened is logged.
     """
-    request_id = environ.get(REQUEST_ID, "")
     headers = {"Content-Type": PROBLEM_JSON}
     faults = error.faults if isinstance(error, ProblemError) else ()
     if isinstance(error, ProblemError):
@@ -31,6 +29,6 @@ def problem_response(error: Exception, environ: WSGIEnvironment) -> tuple[HTTPSt
             detail = f"This path takes {headers['Allow']}."
     else:
         status, detail = HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed on this request; its log says where."
-        log_bug(error, "The service failed on this request.", request_id, environ.get(TRACE_ID, ""))
-    environ[CODE] = error.metric_code if isinstance(error, ProblemError) else status.name.lower()
-    return status, headers, orjson.dumps(problem_body(status, detail, faults, request_id))
+        log_bug(error, "The service failed on this request.", context.request_id, context.trace_id)
+    context.problem_code = error.metric_code if isinstance(error, ProblemError) else status.name.lower()
+    return status, headers, orjson.dumps(problem_body(status, detail, faults, context.request_id))

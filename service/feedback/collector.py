@@ -82,11 +82,15 @@ class Feedback:
         ):
             self._outputs += (PREDICT_PROBA,)
         self._counters = _counters(self._outputs, contract.classes is not None, metrics)
-        gauge = metrics.of(metric_definitions.FEEDBACK_REMEMBERED)
+        gauge = metrics.metric(metric_definitions.FEEDBACK_REMEMBERED)
         self.memory = Memory(settings.feedback_bytes, settings.feedback_seconds, gauge)
-        metrics.before_scrape(self.memory.look)
 
-    def tell(self, body: bytes) -> FeedbackResult:
+    def update_gauges(self, _openmetrics: bool = False) -> bytes:
+        """Set how much memory is used; a source of metrics that has no text of its own."""
+        self.memory.look()
+        return b""
+
+    def record_truth(self, body: bytes) -> FeedbackResult:
         """Count the errors of what a body tells the truth of; all of it, or nothing if some of it is refused.
 
         Raises:
@@ -172,15 +176,16 @@ def _misfit(truth: Truth, n_samples: int) -> Fault | None:
 def _counters(outputs: Sequence[str], of_classes: bool, metrics: Metrics) -> dict[str, Counter]:
     """Return what is counted of a model, by the names that are used here; all there from the start, with 0."""
     counters = {
-        result: metrics.of(metric_definitions.FEEDBACK_ROWS, result) for result in metric_definitions.FEEDBACK_RESULTS
+        result: metrics.metric(metric_definitions.FEEDBACK_ROWS, result)
+        for result in metric_definitions.FEEDBACK_RESULTS
     }
     if not of_classes:
         counters |= {
-            sign: metrics.of(metric_definitions.FEEDBACK_ERROR, sign) for sign in metric_definitions.ERROR_SIGNS
+            sign: metrics.metric(metric_definitions.FEEDBACK_ERROR, sign) for sign in metric_definitions.ERROR_SIGNS
         }
-        return counters | {"squared_error": metrics.of(metric_definitions.FEEDBACK_SQUARED_ERROR)}
-    counters["correct"] = metrics.of(metric_definitions.FEEDBACK_CORRECT)
+        return counters | {"squared_error": metrics.metric(metric_definitions.FEEDBACK_SQUARED_ERROR)}
+    counters["correct"] = metrics.metric(metric_definitions.FEEDBACK_CORRECT)
     if PREDICT_PROBA in outputs:
-        counters["log_loss"] = metrics.of(metric_definitions.FEEDBACK_LOG_LOSS)
-        counters["brier"] = metrics.of(metric_definitions.FEEDBACK_BRIER)
+        counters["log_loss"] = metrics.metric(metric_definitions.FEEDBACK_LOG_LOSS)
+        counters["brier"] = metrics.metric(metric_definitions.FEEDBACK_BRIER)
     return counters

@@ -24,6 +24,7 @@ from wsgiref.types import WSGIEnvironment
 
 import orjson
 
+from service.observability.request_context import METHODS, OTHER_METHOD, RequestContext
 from service.settings import LOG_LEVELS
 
 STANDARD_OUTPUT = 1
@@ -54,11 +55,6 @@ def set_level(level: str) -> None:
     _least = LEVELS[level]
 
 
-def is_logged(status: int) -> bool:
-    """Return whether a request that was answered with this status gets a line."""
-    return status >= _least
-
-
 # Requests -----------------------------------------------------------------------------------------------------
 
 
@@ -83,17 +79,40 @@ def new_request_id() -> str:
     return secrets.token_hex(16)
 
 
-def log_request(status: int, members: dict[str, Any]) -> None:
-    """Write the line of a request, if its level is written.
+def log_request(context: RequestContext, method: str, status: int, seconds: float, error: str = "") -> None:
+    """Write the access log line of a request, if its level is written.
 
     Args:
-        status: Of its answer.
-        members: What else the schema has for the event "request".
+        context: What is known of the request.
+        method: Its HTTP method; one that is the caller's own word is not repeated.
+        status: The status of its answer.
+        seconds: From the whole request to the answer.
+        error: The class of the parser's exception, of a request that is not HTTP.
     """
-    if status >= _least:
-        level = "info" if status < LEVELS["warning"] else "warning" if status < LEVELS["error"] else "error"
-        line = {"time": _now(), "level": level, "event": "request", "status": status, **members}
-        _write(STANDARD_OUTPUT, line)
+    if status < _least:
+        return
+    line = {
+        "time": _now(),
+        "level": "info" if status < LEVELS["warning"] else "warning" if status < LEVELS["error"] else "error",
+        "event": "request",
+        "status": status,
+        "request_id": context.request_id,
+        "route": context.route,
+        "method": method if method in METHODS else OTHER_METHOD,
+        "duration_seconds": round(seconds, 6),
+        "queue_seconds": round(context.queue_seconds, 6),
+        "rows": context.n_samples,
+        "model_version": context.model_version,
+    }
+    if context.trace_id:
+        line["trace_id"] = context.trace_id
+    if context.span_id:
+        line["span_id"] = context.span_id
+    if context.problem_code:
+        line["code"] = context.problem_code
+    if error:
+        line["error"] = error
+    _write(STANDARD_OUTPUT, line)
 
 
 # Messages -----------------------------------------------------------------------------------------------------

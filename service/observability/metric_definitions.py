@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from prometheus_client import Counter, Gauge, Histogram
 
 from service.artifact.reference import INSIDE, MAX_BINS, MISSING, OTHER, OUTSIDE, UNKNOWN
+from service.observability.request_context import METHODS, UNMATCHED
 
 COUNTER, GAUGE, HISTOGRAM = Counter, Gauge, Histogram
 Kind = TypeVar("Kind", Counter, Gauge, Histogram)
@@ -75,7 +76,6 @@ def _n_values(values: Sequence[str] | LabelValues) -> int:
 
 
 VERSION = LabelValues("the model version", 1)
-UNMATCHED = "unmatched"  # the route of requests that no route answers; their paths are the callers' own
 ROUTES = (
     "/predict",
     "/feedback",
@@ -87,7 +87,6 @@ ROUTES = (
     "/contract",
     UNMATCHED,
 )
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")
 STATUSES = ("2xx", "3xx", "4xx", "5xx")
 ERROR_CODES = (
     "bad_request", "contract", "duplicate_name", "empty", "incomplete_body", "inexact_integer", "invalid_gzip",

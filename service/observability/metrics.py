@@ -9,15 +9,19 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics, values
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import generate_latest as classic_text
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 from prometheus_client.registry import Collector
 
 from service.artifact.reader import Artifact
 from service.host.cgroup import cpu_quota, memory_limit
 from service.observability import metric_definitions
-from service.observability.metric_definitions import GAUGE, HISTOGRAM, METHODS, Kind, MetricDefinition
+from service.observability.metric_definitions import GAUGE, HISTOGRAM, Kind, MetricDefinition
+from service.observability.request_context import METHODS, OTHER_METHOD, UNMATCHED
 
+OPENMETRICS_END = b"# EOF\n"
 FILES_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client takes the folder from the environment only
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 CPU_SECONDS = "process_cpu_seconds_total"
@@ -34,10 +38,13 @@ EXPECTED_REQUESTS = (
     ("/predict", "POST", "4xx"),
     ("/predict", "POST", "5xx"),
     ("/feedback", "POST", "5xx"),
-    (metric_definitions.UNMATCHED, "other", "5xx"),
+    (UNMATCHED, OTHER_METHOD, "5xx"),
 )
 
-Reading = Iterable[tuple[MetricDefinition[Any], float]]
+Samples = Iterable[tuple[MetricDefinition[Any], float]]
+# Called at each scrape, with whether OpenMetrics is wanted; returns text in that format, without its end. It may set
+# series of this process instead, and return nothing.
+Source = Callable[[bool], bytes]
 
 disable_created_metrics()  # a series beside each series that says when it began; the process has a start time already
 
@@ -75,33 +82,31 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._families: dict[str, Any] = {}
         self._lock = Lock()
-        self._tell_moment: list[Callable[[], None]] = []
-        self._readings: list[Callable[[], Reading]] = [container_samples, partial(process_samples, master)]
+        self._sources: list[Source] = []
         if shared is not None:
             self._registry.register(SharedSeries(shared))
-        self._registry.register(AtScrape(self._readings))
-        # What writes further series, told whether OpenMetrics is wanted.
-        self.providers: list[Callable[[bool], bytes]] = []
+        self.add_source(text_of(container_samples))
+        self.add_source(text_of(partial(process_samples, master)))
 
         # A series by its labels, found quicker than the library does; as many as there are series.
         self._series_of: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         for request in EXPECTED_REQUESTS:
-            self.of(metric_definitions.HTTP_REQUESTS, *request)
-            self.of(metric_definitions.HTTP_DURATION, request[0])
+            self.metric(metric_definitions.HTTP_REQUESTS, *request)
+            self.metric(metric_definitions.HTTP_DURATION, request[0])
         self._refused = {
-            reason: self.of(metric_definitions.REFUSED, reason) for reason in metric_definitions.REFUSAL_REASONS
+            reason: self.metric(metric_definitions.REFUSED, reason) for reason in metric_definitions.REFUSAL_REASONS
         }
         self._checks = {
-            (check, result): self.of(metric_definitions.RELEASE_CHECKS, check, result)
+            (check, result): self.metric(metric_definitions.RELEASE_CHECKS, check, result)
             for check in metric_definitions.CHECKS
             for result in metric_definitions.RESULTS
         }
-        self.rows = self.of(metric_definitions.PREDICTED_ROWS)
-        self.request_bytes = self.of(metric_definitions.REQUEST_BYTES)
-        self.response_bytes = self.of(metric_definitions.RESPONSE_BYTES)
-        self.queue_wait = self.of(metric_definitions.QUEUE_WAIT)
+        self.rows = self.metric(metric_definitions.PREDICTED_ROWS)
+        self.request_bytes = self.metric(metric_definitions.REQUEST_BYTES)
+        self.response_bytes = self.metric(metric_definitions.RESPONSE_BYTES)
+        self.queue_wait = self.metric(metric_definitions.QUEUE_WAIT)
 
-    def of(self, declared: MetricDefinition[Kind], *labels: str) -> Kind:
+    def metric(self, declared: MetricDefinition[Kind], *labels: str) -> Kind:
         """Return one series, which exists from then on.
 
         Args:
@@ -123,17 +128,13 @@ class Metrics:
             options["multiprocess_mode"] = declared.combine
         return declared.kind(declared.name.removesuffix("_total"), declared.help, list(declared.labels), **options)
 
-    def before_scrape(self, tell: Callable[[], None]) -> None:
-        """Have a function set gauges of the moment before each scrape.
+    def add_source(self, source: Source) -> None:
+        """Call a source of metrics at each scrape.
 
-        It does so for this process only: where series are shared, another one may answer the scrape, and the function
-        has to be called every now and then as well.
+        A source that sets gauges does so for this process only. Where processes share their series, another one may
+        answer the scrape, so such a source has to be called now and then as well.
         """
-        self._tell_moment.append(tell)
-
-    def at_scrape(self, read: Callable[[], Reading]) -> None:
-        """Have a function say what is so in the whole server, whichever process answers the scrape."""
-        self._readings.append(read)
+        self._sources.append(source)
 
     def count_request(
         self, route: str, method: str, status: int, seconds: float, exemplar: dict[str, str] | None = None
@@ -147,12 +148,12 @@ class Metrics:
             seconds: From the whole request to the answer.
             exemplar: By which one such request is found again.
         """
-        method = method if method in METHODS else "other"
+        method = method if method in METHODS else OTHER_METHOD
         key = (route, method, status // 100)
         found = self._series_of.get(key)
         if found is None:
-            count = self.of(metric_definitions.HTTP_REQUESTS, route, method, f"{status // 100}xx")
-            found = self._series_of[key] = count, self.of(metric_definitions.HTTP_DURATION, route)
+            count = self.metric(metric_definitions.HTTP_REQUESTS, route, method, f"{status // 100}xx")
+            found = self._series_of[key] = count, self.metric(metric_definitions.HTTP_DURATION, route)
         found[0].inc()
         found[1].observe(seconds, exemplar)
 
@@ -162,7 +163,7 @@ class Metrics:
 
     def count_error(self, code: str) -> None:
         """Count one refused prediction request."""
-        self.of(metric_definitions.PREDICTION_ERRORS, code).inc()
+        self.metric(metric_definitions.PREDICTION_ERRORS, code).inc()
 
     def count_check(self, check: str, result: str) -> None:
         """Count how a check of a release ended.
@@ -174,8 +175,8 @@ class Metrics:
 
     def batch_counter(self) -> Callable[[int, int, Sequence[float]], None]:
         """Return what counts a batch; its series exist from then on."""
-        requests, rows = self.of(metric_definitions.BATCH_REQUESTS), self.of(metric_definitions.BATCH_ROWS)
-        wait = self.of(metric_definitions.BATCH_WAIT)
+        requests, rows = self.metric(metric_definitions.BATCH_REQUESTS), self.metric(metric_definitions.BATCH_ROWS)
+        wait = self.metric(metric_definitions.BATCH_WAIT)
 
         def count(n_requests: int, n_rows: int, waited_seconds: Sequence[float]) -> None:
             requests.observe(n_requests)
@@ -189,24 +190,22 @@ class Metrics:
         """Tell which model is served, what it scored when it was baked, and how long loading took."""
         engine = artifact.engine
         exact = str(bool(engine["exact"])).lower()
-        self.of(metric_definitions.MODEL_INFO, artifact.name, artifact.digest, engine["name"], exact).set(1)
-        self.of(metric_definitions.MODEL_LOAD_SECONDS).set(seconds)
-        self.of(metric_definitions.GOLDEN_REQUESTS).set(len(artifact.golden()))
+        self.metric(metric_definitions.MODEL_INFO, artifact.name, artifact.digest, engine["name"], exact).set(1)
+        self.metric(metric_definitions.MODEL_LOAD_SECONDS).set(seconds)
+        self.metric(metric_definitions.GOLDEN_REQUESTS).set(len(artifact.golden()))
         for name, score in artifact.manifest["scores"]["held_out"].items():
-            self.of(metric_definitions.MODEL_SCORE, name).set(score)
+            self.metric(metric_definitions.MODEL_SCORE, name).set(score)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return all series in the format that an Accept header prefers, and that format's content type."""
-        for tell in self._tell_moment:
-            tell()
         try:
             encode, content_type = choose_encoder(accept)
         except (TypeError, ValueError):  # the library reads the version in the header without a doubt
             encode, content_type = choose_encoder("")
         openmetrics = content_type.startswith("application/openmetrics-text")
-        end = b"# EOF\n" if openmetrics else b""
-        own = encode(self._registry).removesuffix(end)
-        return b"".join([own, *(provider(openmetrics) for provider in self.providers), end]), content_type
+        end = OPENMETRICS_END if openmetrics else b""
+        texts = [source(openmetrics) for source in self._sources]  # first, because some set series of the registry
+        return b"".join([encode(self._registry).removesuffix(end), *texts, end]), content_type
 
 
 class SharedSeries(Collector):
@@ -236,26 +235,30 @@ def _n_bytes(path: Path) -> int:
         return 0
 
 
-class AtScrape(Collector):
-    """What is read when a scrape asks for it, by whichever process answers.
-
-    Args:
-        readings: Functions that read; more may be added.
-    """
-
-    def __init__(self, readings: Sequence[Callable[[], Reading]]) -> None:
-        self._readings = readings
+class _Samples(Collector):
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
 
     def collect(self) -> Iterator[Metric]:
         """Yield a family of one series for each value that there is."""
-        for read in self._readings:
-            for declared, value in read():
-                found = Metric(declared.name.removesuffix("_total"), declared.help, declared.type)
-                found.add_sample(declared.name, {}, value)
-                yield found
+        for declared, value in self._samples:
+            metric = Metric(declared.name.removesuffix("_total"), declared.help, declared.type)
+            metric.add_sample(declared.name, {}, value)
+            yield metric
 
 
-def container_samples() -> Reading:
+def text_of(read: Callable[[], Samples]) -> Source:
+    """Return the source that reads samples when a scrape comes, whichever process answers it."""
+
+    def source(openmetrics: bool) -> bytes:
+        samples: Any = _Samples(read())  # the encoders call nothing but collect
+        text: bytes = openmetrics_text(samples) if openmetrics else classic_text(samples)
+        return text.removesuffix(OPENMETRICS_END)
+
+    return source
+
+
+def container_samples() -> Samples:
     """Yield limits and throttling of the container, as far as there are any."""
     if quota := cpu_quota():
         yield metric_definitions.CPU_LIMIT, quota.cores
@@ -267,7 +270,7 @@ def container_samples() -> Reading:
         yield metric_definitions.MEMORY_LIMIT, n_bytes
 
 
-def process_samples(master: int) -> Reading:
+def process_samples(master: int) -> Samples:
     """Yield CPU, memory, descriptors and start time of the master and its processes; nothing where there is no /proc.
 
     Args:

@@ -117,7 +117,7 @@ class PredictionLog:
         self._redacted = redacted_names(settings, artifact.contract)
         self._model = {"model_name": artifact.name, "model_version": artifact.version}
         self._written, self._dropped = (
-            metrics.of(metric_definitions.PREDICTION_LOG_ROWS, result)
+            metrics.metric(metric_definitions.PREDICTION_LOG_ROWS, result)
             for result in metric_definitions.PREDICTION_LOG_RESULTS
         )
         self._lock = threading.Lock()

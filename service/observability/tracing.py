@@ -29,9 +29,8 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service import __version__
-from service.api.middleware import QUEUE_SECONDS, ROUTE, ROWS, SAMPLED, SPAN_ID, TRACE_ID
 from service.artifact.reader import Artifact
-from service.observability.metric_definitions import METHODS
+from service.observability.request_context import METHODS, UNMATCHED, RequestContext, request_context
 
 FLUSH_SECONDS = 5.0  # how long a stop waits for spans to be sent; the chart's termination period has ten to spare
 NANOSECONDS = 1_000_000_000
@@ -69,20 +68,21 @@ class Tracing:
                 status = int(line[:3])
                 return start_response(line, headers, *error)
 
-            span = self._span_of(environ)
+            request = request_context(environ)
+            span = self._span_of(environ, request.queue_seconds)
             context = span.get_span_context()
             if context.is_valid:  # it is not where OpenTelemetry is turned off by its own variable
-                environ[TRACE_ID], environ[SPAN_ID] = format_trace_id(context.trace_id), format_span_id(context.span_id)
-                environ[SAMPLED] = context.trace_flags.sampled
+                request.trace_id, request.span_id = format_trace_id(context.trace_id), format_span_id(context.span_id)
+                request.sampled = context.trace_flags.sampled
             with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
                 try:
                     return application(environ, start)
                 finally:
-                    _tell_answer(span, environ, status)
+                    _annotate_span(span, environ["REQUEST_METHOD"], request, status)
 
         return answer
 
-    def _span_of(self, environ: WSGIEnvironment) -> Span:
+    def _span_of(self, environ: WSGIEnvironment, queue_seconds: float) -> Span:
         """Return a span that begins when the whole request was there, before it waited for a thread."""
         method = environ["REQUEST_METHOD"]
         return self._tracer.start_span(
@@ -92,19 +92,19 @@ class Tracing:
             ),
             SpanKind.SERVER,
             {"http.request.method": method if method in METHODS else "_OTHER", **self._model},
-            start_time=time.time_ns() - int(environ.get(QUEUE_SECONDS, 0) * NANOSECONDS),
+            start_time=time.time_ns() - int(queue_seconds * NANOSECONDS),
         )
 
-    def step(self, name: str, function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    def stage(self, name: str, function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         """Return the function with each of its calls in a span within that of the request."""
 
-        def stepped(*positional: Arguments.args, **named: Arguments.kwargs) -> Result:
+        def traced(*positional: Arguments.args, **named: Arguments.kwargs) -> Result:
             if not get_current_span().is_recording():
                 return function(*positional, **named)
             with self._tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False):
                 return function(*positional, **named)
 
-        return stepped
+        return traced
 
     def stop(self) -> None:
         """Send what was not sent yet, as far as the collector takes it in a few seconds."""
@@ -113,15 +113,14 @@ class Tracing:
         stopping.join(FLUSH_SECONDS)
 
 
-def _tell_answer(span: Span, environ: WSGIEnvironment, status: int) -> None:
-    """Say in the span what came of the request; names as in OpenTelemetry's semantic conventions for HTTP."""
+def _annotate_span(span: Span, method: str, request: RequestContext, status: int) -> None:
+    """Set what became of the request; names as in OpenTelemetry's semantic conventions for HTTP."""
     span.set_attribute("http.response.status_code", status)
-    if rows := environ.get(ROWS):
-        span.set_attribute("bakehouse.rows", rows)
-    if route := environ.get(ROUTE):
-        span.set_attribute("http.route", route)
-        method = environ["REQUEST_METHOD"]
-        span.update_name(f"{method if method in METHODS else 'HTTP'} {route}")
+    if request.n_samples:
+        span.set_attribute("bakehouse.rows", request.n_samples)
+    if request.route and request.route != UNMATCHED:
+        span.set_attribute("http.route", request.route)
+        span.update_name(f"{method if method in METHODS else 'HTTP'} {request.route}")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         span.set_attribute("error.type", str(status))
         span.set_status(Status(StatusCode.ERROR))

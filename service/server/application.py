@@ -17,32 +17,28 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
-from service.api.app import create_app, create_health_app
-from service.api.predict import PREDICT, PredictionObserver
+from service.api.app import create_health_app
+from service.api.predict import PREDICT
 from service.api.readiness import Lifecycle
-from service.artifact.manifest import REFERENCE, ArtifactError
+from service.artifact.manifest import ArtifactError
 from service.artifact.reader import Artifact
 from service.host.cpu import request_threads
 from service.inference.latency import quick_body_bytes
 from service.inference.loading import load_model
 from service.observability import metric_definitions
-from service.observability.drift import Drift
 from service.observability.logging import LOGGING, STANDARD_ERROR, log_message
-from service.observability.metrics import Metrics, Reading, forget_gauges, share_series
-from service.observability.prediction_log import PredictionLog, check_prediction_log
+from service.observability.metrics import Metrics, Samples, forget_gauges, share_series, text_of
+from service.observability.prediction_log import check_prediction_log
 from service.server import health_port
+from service.server.composition import Composition, compose
 from service.server.tls import Certificate
 from service.server.worker import Worker
 from service.settings import Settings, SettingsError
-
-if TYPE_CHECKING:
-    from service.observability.tracing import Tracing
-
 
 COUNT_BYTES = 8
 MEMORY_DIRECTORY = Path("/dev/shm")  # noqa: S108 - heartbeats on a disk can block; this one is memory
@@ -61,8 +57,7 @@ class Server(BaseApplication):
     """
 
     quick_body_bytes = 0  # until it is known how long the model takes
-    prediction_log: PredictionLog | None = None
-    tracing: "Tracing | None" = None
+    composition: Composition | None = None  # until the model is loaded
 
     def __init__(self, settings: Settings, artifact: Artifact) -> None:
         check_prediction_log(settings, artifact.contract)
@@ -157,7 +152,7 @@ class Server(BaseApplication):
         if self.series_directory:
             share_series(self.series_directory, worker.slot)
         self.metrics = Metrics(arbiter.pid, self.series_directory, self.model_version)
-        self.metrics.at_scrape(self.of_server)
+        self.metrics.add_source(text_of(self.server_samples))
         health_port.serve_in_background(self.health_listener, create_health_app(self.metrics, self.lifecycle))
 
     @property
@@ -165,7 +160,7 @@ class Server(BaseApplication):
         """How many serving processes the master started so far."""
         return int.from_bytes(self.processes_started[:])
 
-    def of_server(self) -> Reading:
+    def server_samples(self) -> Samples:
         """Yield what all processes know of the server."""
         yield metric_definitions.PROCESSES_STARTED, self.n_processes_started
         if self.certificate and (expiry := self.certificate.expiry()):
@@ -178,53 +173,26 @@ class Server(BaseApplication):
             model = load_model(self.settings.artifact)
             if model.artifact.digest != self.digest:
                 raise ArtifactError("The artifact was replaced while the server ran: start the server again.")
-        except ArtifactError as error:
+            artifact = model.artifact
+            self.metrics.model_loaded(artifact, time.perf_counter() - started)
+            self.quick_body_bytes = quick_body_bytes(model)
+            self.composition = compose(
+                self.settings, model, self.metrics, self.lifecycle, self.series_directory, self.slot
+            )
+        except (ArtifactError, SettingsError) as error:
             log_message("error", str(error))
             sys.exit(Arbiter.WORKER_BOOT_ERROR)  # the master ends with the same code instead of trying again for ever
-        artifact = model.artifact
-        self.metrics.model_loaded(artifact, time.perf_counter() - started)
-        if artifact.manifest["batching"]:
-            model.count_batches(self.metrics.batch_counter())
-        self.quick_body_bytes = quick_body_bytes(model)
-        if self.settings.tracing:
-            from service.observability.tracing import (
-                Tracing,  # which imports a lot, and starts a thread: after the fork
-            )
-
-            try:
-                self.tracing = Tracing(artifact)
-            except ValueError as error:
-                log_message("error", f"Traces cannot be made ({error}): mend the variables OTEL_...")
-                sys.exit(Arbiter.WORKER_BOOT_ERROR)
-        app = create_app(self.settings, model, self.metrics, self.lifecycle, self._watches(artifact), self.tracing)
         self.lifecycle.served = artifact
         if os.isatty(STANDARD_ERROR):
             os.write(STANDARD_ERROR, _welcome(artifact, self.settings).encode())
         else:
             log_message("info", f"{artifact.name} {artifact.version} is ready.")
-        return app
-
-    def _watches(self, artifact: Artifact) -> list[PredictionObserver]:
-        """Return what looks at every prediction."""
-        watches: list[PredictionObserver] = []
-        if self.settings.drift_features:
-            reference = json.loads(artifact.read(REFERENCE))
-            drift = Drift(
-                reference, artifact.contract, artifact.version, self.settings, self.series_directory, self.slot
-            )
-            self.metrics.providers.append(drift.exposition)
-            watches.append(drift)
-        if self.settings.prediction_log:
-            self.prediction_log = PredictionLog(self.settings, artifact, self.metrics)
-            watches.append(self.prediction_log)
-        return watches
+        return self.composition.app
 
     def worker_exit(self, _arbiter: Arbiter, _worker: Worker) -> None:
         """Write what is still to be logged, and send the last traces."""
-        if self.prediction_log:
-            self.prediction_log.close()
-        if self.tracing:
-            self.tracing.stop()
+        if self.composition:
+            self.composition.stop()
 
     def answers_at_once(self, method: str, path: str, n_body_bytes: int) -> bool:
         """Return whether a request is so quick that handing it to another thread would take longer."""

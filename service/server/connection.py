@@ -140,7 +140,7 @@ class Connection:
             return None
         return self._take_request()
 
-    def cut_off_request(self) -> Any:
+    def truncated_request(self) -> Any:
         """Return the request whose body will never be complete, if there is one; its body ends with an error."""
         if self._request is None:
             return None

@@ -16,20 +16,21 @@ from http import HTTPStatus
 from itertools import takewhile
 from operator import itemgetter
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 from gunicorn.http import errors, wsgi
 from gunicorn.http.body import Body
 from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from service.api.middleware import OTHER, QUEUE_SECONDS
 from service.observability import metric_definitions
 from service.observability.logging import log_bug, log_request, new_request_id
-from service.observability.metric_definitions import UNMATCHED
+from service.observability.metrics import Metrics
+from service.observability.request_context import CONTEXT, OTHER_METHOD, UNMATCHED, RequestContext
 from service.problems import raw_problem
 from service.server.connection import READ_BYTES, Connection
 from service.server.request_heads import RequestHeadCache
+from service.settings import Settings
 
 # A transfer coding that nobody knows is 400 and not 501: proxies and budgets of errors take any 5xx for a failure of
 # the server, and anybody could make some.
@@ -50,6 +51,17 @@ HELD_BODIES = 8  # of the longest length: what one process holds of incomplete r
 MAX_LINGERING = 128  # connections that wait for their clients to have seen that it is over
 OWN_FILES = 256  # descriptors that are no connections in use
 RETRY_AFTER_SECONDS = 1
+
+
+class ServedApplication(Protocol):
+    """What the worker needs of the Gunicorn application."""
+
+    settings: Settings
+    metrics: Metrics
+    model_version: str
+
+    def answers_at_once(self, method: str, path: str, n_body_bytes: int) -> bool:
+        """Return whether a request is so quick that handing it to another thread would take longer."""
 
 
 class DeadlineQueue(OrderedDict[Connection, float]):
@@ -104,16 +116,17 @@ class Worker(ThreadWorker):
 
     def init_process(self) -> None:
         """Make what the process works with, and run."""
-        settings = self.app.settings
+        self.application: ServedApplication = self.app
+        settings = self.application.settings
         self.options = CachedConfig(self.cfg)
         self.connections: dict[int, Connection] = {}
         self._known_heads = RequestHeadCache(self.options)
         self.queue: SimpleQueue[tuple[Connection, Any, float] | None] = SimpleQueue()  # and since when it waits
         self._working = [False] * self.cfg.threads
         self._answers_at_once = False
-        self.heads = DeadlineQueue(settings.header_timeout_seconds)
-        self.bodies = DeadlineQueue(settings.body_timeout_seconds)
-        self.answers = DeadlineQueue(settings.answer_timeout_seconds)
+        self.awaiting_head = DeadlineQueue(settings.header_timeout_seconds)
+        self.awaiting_body = DeadlineQueue(settings.body_timeout_seconds)
+        self.sending = DeadlineQueue(settings.answer_timeout_seconds)
         self.idle = DeadlineQueue(self.cfg.keepalive)
         self.lingering = DeadlineQueue(LINGER_SECONDS)
         self._max_queued = settings.max_queued
@@ -127,14 +140,14 @@ class Worker(ThreadWorker):
         self._now = time.monotonic()
         self._epoll = select.epoll()
         _allow_files(self.worker_connections + OWN_FILES)
-        self._metrics = self.app.metrics
+        self._metrics = self.application.metrics
         BaseWorker.init_process(self)
 
     # The poller ----------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Serve until the process is told to stop; then let requests under way end."""
-        self._metrics.before_scrape(self._tell_moment)
+        self._metrics.add_source(self._update_gauges)
         self._listeners = {listener.fileno(): (listener, listener.getsockname()) for listener in self.sockets}
         self._epoll.register(self.PIPE[0], select.EPOLLIN)
         self._set_accepting(True)
@@ -156,7 +169,7 @@ class Worker(ThreadWorker):
             self._accept(fd, self.worker_connections)
         self._set_accepting(False)
         self.idle.seconds = min(self.idle.seconds, STOP_KEEPALIVE_LINGER)
-        for connection in [*self.idle, *(other for other in self.heads if not other.n_received)]:
+        for connection in [*self.idle, *(other for other in self.awaiting_head if not other.n_received)]:
             self._wait(connection, None)
             self._wait(connection, self.idle)
 
@@ -172,32 +185,32 @@ class Worker(ThreadWorker):
                 connection.readable |= connection.tls or mask & INPUT > 0  # TLS may have to read before it writes
                 connection.hung_up |= mask & NO_MORE_INPUT > 0
                 ready.pop(connection, None)  # one request a turn
-                self._go_on(connection)
+                self._advance(connection)
             elif fd in self._listeners:
                 self._accept(fd, ACCEPTED_AT_ONCE if self.options.workers == 1 else 1)
             elif fd == self.PIPE[0]:
                 os.read(fd, 4096)
                 self._woken = False
         for connection in ready:
-            self._go_on(connection)
+            self._advance(connection)
         return self._now < self._next_tick or self._tick()
 
     def _tick(self) -> bool:
         self._next_tick = self._now + TICK_SECONDS
         self.notify()
         if self._metrics.shared:
-            self._tell_moment()  # because another process may be the one that is scraped
+            self._update_gauges()  # because another process may be the one that is scraped
         self._set_accepting(self.alive)
-        for connection in self.heads.expired(self._now):
+        for connection in self.awaiting_head.expired(self._now):
             if connection.n_received:
                 self._refuse(
                     connection, HTTPStatus.REQUEST_TIMEOUT, "Send the head of the request faster.", "slow_head"
                 )
             else:
                 self._drop(connection)
-        for connection in self.bodies.expired(self._now):
+        for connection in self.awaiting_body.expired(self._now):
             self._refuse(connection, HTTPStatus.REQUEST_TIMEOUT, "Send the body of the request faster.", "slow_body")
-        for waiting in (self.answers, self.idle, self.lingering):
+        for waiting in (self.sending, self.idle, self.lingering):
             for connection in waiting.expired(self._now):
                 self._drop(connection)
         return not self.alive or bool(self.is_parent_alive())
@@ -230,16 +243,16 @@ class Worker(ThreadWorker):
                 self._close_oldest(self.lingering)
             try:
                 connection = Connection(
-                    sock, client, address, self.options, self._known_heads, self._max_body_bytes, self.answers.seconds
+                    sock, client, address, self.options, self._known_heads, self._max_body_bytes, self.sending.seconds
                 )
             except OSError:  # TLS does not begin on a connection that is gone
                 sock.close()
                 continue
             self.connections[connection.fd] = connection
-            self._wait(connection, self.heads)
+            self._wait(connection, self.awaiting_head)
             if room:
                 self._epoll.register(connection.fd, EVENTS)
-                self._go_on(connection)
+                self._advance(connection)
             elif connection.handshaking:
                 self._metrics.count_refused("too_many_connections")
                 self._drop(connection)
@@ -257,7 +270,7 @@ class Worker(ThreadWorker):
 
     # One connection -------------------------------------------------------------------------------------------
 
-    def _go_on(self, connection: Connection) -> None:
+    def _advance(self, connection: Connection) -> None:
         """Take a connection as far as it gets without waiting for its client; one request at most, to be fair."""
         if connection.busy or self.connections.get(connection.fd) is not connection:  # the number is used again
             return
@@ -265,18 +278,18 @@ class Worker(ThreadWorker):
             if connection.waiting is self.lingering:
                 self._linger(connection)
             elif connection.unsent:
-                self._settle(connection)
+                self._flush_or_close(connection)
             elif not connection.handshaking or connection.shake_hands():
                 self._read(connection)
         except ssl.SSLError:
             connection.unsent, connection.closing = b"", True  # the alert is sent, if there is one
-            self._settle(connection)
+            self._flush_or_close(connection)
         except OSError:
             self._drop(connection)
         except errors.ParseException as error:
             self.handle_error(None, connection, connection.client, error)
             connection.closing = True
-            self._settle(connection)
+            self._flush_or_close(connection)
         except Exception as error:  # noqa: BLE001 - nothing that one client sends must end the process
             log_bug(error, "The service failed on a connection.")
             self._drop(connection)
@@ -289,35 +302,35 @@ class Worker(ThreadWorker):
             n_reads += 1
             request = connection.next_request()
         if request is None and connection.ended:
-            request = connection.cut_off_request()
+            request = connection.truncated_request()
             if request is None:
                 self._drop(connection)
                 return
         if request is None:
-            self._await_more(connection)
+            self._wait_for_more(connection)
         else:
-            self._take_on(connection, request)
+            self._dispatch(connection, request)
 
-    def _await_more(self, connection: Connection) -> None:
+    def _wait_for_more(self, connection: Connection) -> None:
         if connection.readable:
             self._ready[connection] = None
         if connection.head_is_here:
-            self._wait(connection, self.bodies)
+            self._wait(connection, self.awaiting_body)
         elif connection.n_received or connection.waiting is not self.idle:
-            self._wait(connection, self.heads)
-        self._hold(connection, connection.n_received)
+            self._wait(connection, self.awaiting_head)
+        self._account_memory(connection, connection.n_received)
 
-    def _take_on(self, connection: Connection, request: Any) -> None:
+    def _dispatch(self, connection: Connection, request: Any) -> None:
         """Answer a request at once, or have the pool answer it, or refuse it."""
         n_bytes = connection.n_body_bytes
-        if self.app.answers_at_once(request.method, request.path, n_bytes) and not _is_compressed(request):
+        if self.application.answers_at_once(request.method, request.path, n_bytes) and not _is_compressed(request):
             self._answers_at_once = True
             self._answer(connection, request)
             self._answers_at_once = False
-            self._settle(connection)
+            self._flush_or_close(connection)
             return
         self._wait(connection, None)
-        self._hold(connection, n_bytes)
+        self._account_memory(connection, n_bytes)
         n_idle_threads = self.cfg.threads - self.n_busy_threads  # some of them are about to take what is in the queue
         if self.queue.qsize() < self._max_queued + n_idle_threads and self._held_bytes <= self._max_held_bytes:
             connection.busy = True
@@ -327,7 +340,7 @@ class Worker(ThreadWorker):
         close = request.should_close() or not self.alive or not self.options.keepalive or request.method == "HEAD"
         self._shed(connection, "queue_full", close)
 
-    def _settle(self, connection: Connection) -> None:
+    def _flush_or_close(self, connection: Connection) -> None:
         """Send what is unsent; then close the connection, or wait for the next request."""
         try:
             all_sent = connection.broken or connection.flush()
@@ -336,15 +349,15 @@ class Worker(ThreadWorker):
         if connection.broken or (all_sent and connection.closing and connection.ended):
             self._drop(connection)
         elif not all_sent:
-            self._wait(connection, self.answers)
-            self._hold(connection, len(connection.unsent))
+            self._wait(connection, self.sending)
+            self._account_memory(connection, len(connection.unsent))
         elif connection.closing:
             self._wait(connection, self.lingering)
-            self._hold(connection, 0)
+            self._account_memory(connection, 0)
             connection.begin_close()
             self._linger(connection)
         else:
-            self._hold(connection, 0)
+            self._account_memory(connection, 0)
             self._wait(connection, self.idle)
             self.idle[connection] = self._now + self.idle.seconds
             self.idle.move_to_end(connection)
@@ -363,12 +376,12 @@ class Worker(ThreadWorker):
     def _finish(self, connection: Connection) -> None:
         """Take a connection back from the pool."""
         connection.busy = False
-        self._hold(connection, 0)
-        self._settle(connection)
+        self._account_memory(connection, 0)
+        self._flush_or_close(connection)
 
     def _drop(self, connection: Connection) -> None:
         self._wait(connection, None)
-        self._hold(connection, 0)
+        self._account_memory(connection, 0)
         del self.connections[connection.fd]
         connection.sock.close()
 
@@ -381,12 +394,12 @@ class Worker(ThreadWorker):
             if waiting is not None:
                 waiting[connection] = self._now + waiting.seconds
 
-    def _hold(self, connection: Connection, n_bytes: int) -> None:
+    def _account_memory(self, connection: Connection, n_bytes: int) -> None:
         """Account for what is kept in memory for a client; if it is too much, those that wait longest give way."""
         self._held_bytes += n_bytes - connection.held
         connection.held = n_bytes
         while n_bytes and self._held_bytes > self._max_held_bytes and (slow := self._slowest()):
-            if slow.waiting is self.answers:
+            if slow.waiting is self.sending:
                 self._drop(slow)
             else:
                 self._shed(slow, "too_many_bytes", close=True)
@@ -395,32 +408,36 @@ class Worker(ThreadWorker):
         """Return the one that has waited longest for its client, of those for which something is kept in memory."""
         firsts = (
             next(((until - waiting.seconds, other) for other, until in waiting.items() if other.held), None)
-            for waiting in (self.bodies, self.heads, self.answers)
+            for waiting in (self.awaiting_body, self.awaiting_head, self.sending)
         )
         return min(filter(None, firsts), key=itemgetter(0), default=(0, None))[1]
 
     # What is told -----------------------------------------------------------------------------------------------
 
-    def _tell_moment(self) -> None:
-        """Set the gauges of the moment; also called by the thread of a scrape, so numbers may be a request apart."""
-        tell = self._metrics.of
+    def _update_gauges(self, _openmetrics: bool = False) -> bytes:
+        """Set the gauges of the moment, a source of metrics without text of its own.
+
+        The thread of a scrape calls it as well, so numbers may be a request apart.
+        """
+        metric = self._metrics.metric
         n_queued, n_busy = self.queue.qsize(), self.n_busy_threads
-        tell(metric_definitions.THREADS).set(self.cfg.threads)
-        tell(metric_definitions.THREADS_BUSY).set(n_busy)
-        tell(metric_definitions.QUEUE_REQUESTS).set(n_queued)
-        tell(metric_definitions.QUEUE_LIMIT).set(self._max_queued)
-        tell(metric_definitions.IN_FLIGHT).set(n_queued + n_busy + self._answers_at_once)
-        tell(metric_definitions.CONNECTIONS_LIMIT).set(self.worker_connections)
+        metric(metric_definitions.THREADS).set(self.cfg.threads)
+        metric(metric_definitions.THREADS_BUSY).set(n_busy)
+        metric(metric_definitions.QUEUE_REQUESTS).set(n_queued)
+        metric(metric_definitions.QUEUE_LIMIT).set(self._max_queued)
+        metric(metric_definitions.IN_FLIGHT).set(n_queued + n_busy + self._answers_at_once)
+        metric(metric_definitions.CONNECTIONS_LIMIT).set(self.worker_connections)
         n_waiting = {
             "idle": len(self.idle),
-            "head": len(self.heads),
-            "body": len(self.bodies),
-            "answer": len(self.answers),
+            "head": len(self.awaiting_head),
+            "body": len(self.awaiting_body),
+            "answer": len(self.sending),
             "lingering": len(self.lingering),
         }
         n_working = max(0, len(self.connections) - sum(n_waiting.values()))
         for state, number in {**n_waiting, "working": n_working}.items():
-            tell(metric_definitions.CONNECTIONS, state).set(number)
+            metric(metric_definitions.CONNECTIONS, state).set(number)
+        return b""
 
     # Answers --------------------------------------------------------------------------------------------------
 
@@ -473,7 +490,7 @@ class Worker(ThreadWorker):
             response, environ = wsgi.create(request, connection, connection.client, connection.server, self.options)
             environ["wsgi.multithread"] = True
             environ["gunicorn.socket"] = connection.sock
-            environ[QUEUE_SECONDS] = queue_seconds
+            environ[CONTEXT] = RequestContext(queue_seconds=queue_seconds)
             self.nr += 1
             if self.nr >= self.max_requests:
                 if self.alive:
@@ -513,7 +530,7 @@ class Worker(ThreadWorker):
         self._metrics.count_refused(code)
         connection.unsent = self._problem(status, f"{status.phrase}: {detail}", code)
         connection.closing = True
-        self._settle(connection)
+        self._flush_or_close(connection)
 
     def _shed(self, connection: Connection, code: str, close: bool) -> None:
         """Answer that the server is busy."""
@@ -522,7 +539,7 @@ class Worker(ThreadWorker):
         retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
         connection.unsent = self._problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, code, close, retry)
         connection.closing = close
-        self._settle(connection)
+        self._flush_or_close(connection)
 
     def _problem(
         self,
@@ -545,20 +562,15 @@ class Worker(ThreadWorker):
             error: The class of the parser's exception, where there was one.
             identifier: The request's, if it has one.
         """
-        identifier = identifier or new_request_id()
-        self._metrics.count_request(UNMATCHED, OTHER, status, 0.0)
-        line = {
-            "request_id": identifier,
-            "route": UNMATCHED,
-            "method": OTHER,
-            "duration_seconds": 0.0,
-            "queue_seconds": 0.0,
-            "rows": 0,
-            "model_version": self.app.model_version,
-            "code": code,
-        }
-        log_request(status, line | ({"error": error} if error else {}))
-        return raw_problem(status, detail, identifier, close, headers)
+        context = RequestContext(
+            request_id=identifier or new_request_id(),
+            route=UNMATCHED,
+            model_version=self.application.model_version,
+            problem_code=code,
+        )
+        self._metrics.count_request(UNMATCHED, OTHER_METHOD, status, 0.0)
+        log_request(context, OTHER_METHOD, status, 0.0, error)
+        return raw_problem(status, detail, context.request_id, close, headers)
 
 
 def _body_is_sound(request: Any) -> bool:

@@ -10,7 +10,6 @@ import pytest
 
 from service.__main__ import main
 from service.artifact.reader import verify
-from service.commands import check
 from tests.conftest import ROOT
 from tests.integration.test_cli import assert_one_sentence, copy_of, flip_byte, service
 from tests.integration.test_drain import wait_for_status
@@ -128,7 +127,7 @@ def test_smoke_over_https_verifies_the_certificate_and_wants_a_redirect(
     ):
         capsys.readouterr()
         with canned({"/predict": (status, {"Location": location}, b"")}) as plain:
-            monkeypatch.setattr(check, "HTTP_PORT", plain.port)
+            monkeypatch.setattr("service.commands.smoke.HTTP_PORT", plain.port)
             assert main(["smoke", "https://models.test", *trusting]) == 0  # it was not asked for
             assert plain.seen == []
             assert main(["smoke", "https://models.test", "--redirect", *trusting]) == code

@@ -100,15 +100,6 @@ def _check_said(name: str, said: Mapping[str, Any], takes_missing: bool, takes_u
         )
 
 
-def column_like(column: "pd.Series[Any]", cells: Sequence[Any], index: "pd.Index[Any]") -> "pd.Series[Any]":
-    """Return these cells as a column of the same dtype as another one; None is a missing value."""
-    cells = [np.nan if cell is None else cell for cell in cells]
-    if is_category(column):  # a frame of the client's own would know the category that training did not
-        categories = dict.fromkeys([*column.cat.categories, *(cell for cell in cells if cell == cell)])
-        return pd.Series(pd.Categorical(cells, categories=list(categories)), index=index)
-    return pd.Series(cells, index=index).astype(column.dtype)
-
-
 def _output(
     name: str,
     values: NDArray[Any],

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from service.artifact.contract import Kind
-from training.contract.derive import column_like
 from training.errors import BakeError
 
 EXACT_INTEGERS = 2**53  # float64 holds every integer up to here
@@ -86,3 +85,12 @@ def with_cells(row: pd.DataFrame, cells: Mapping[str, Any]) -> pd.DataFrame:
 def is_category(column: "pd.Series[Any]") -> bool:
     """Say whether a column has pandas' dtype category."""
     return isinstance(column.dtype, pd.CategoricalDtype)
+
+
+def column_like(column: "pd.Series[Any]", cells: Sequence[Any], index: "pd.Index[Any]") -> "pd.Series[Any]":
+    """Return these cells as a column of the same dtype as another one; None is a missing value."""
+    cells = [np.nan if cell is None else cell for cell in cells]
+    if is_category(column):  # a frame of the client's own would know the category that training did not
+        categories = dict.fromkeys([*column.cat.categories, *(cell for cell in cells if cell == cell)])
+        return pd.Series(pd.Categorical(cells, categories=list(categories)), index=index)
+    return pd.Series(cells, index=index).astype(column.dtype)

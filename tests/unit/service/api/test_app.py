@@ -9,10 +9,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from service.api.app import create_app, create_health_app
-from service.api.middleware import QUEUE_SECONDS
 from service.api.readiness import Lifecycle
 from service.inference.model import Model
 from service.observability.metrics import Metrics
+from service.observability.request_context import CONTEXT, RequestContext
 from service.settings import Settings
 from tests.support.log import check_lines
 from tests.support.problem import check_problem
@@ -84,9 +84,9 @@ def test_a_bug_is_500_without_a_trace(
     output = capfd.readouterr()
     (bug,), (line,) = check_lines(output.err), check_lines(output.out)
     assert (bug["event"], bug["error"], bug["request_id"]) == ("bug", "KeyError", problem["request_id"])
-    assert any(place.startswith("views.py:") for place in bug["where"])
+    assert any(place.startswith("predict.py:") for place in bug["where"])
     assert (line["level"], line["code"]) == ("error", "internal_server_error")
-    assert "views.py" not in response.text
+    assert "predict.py" not in response.text
     assert CANARY not in response.text + output.out + output.err
 
 
@@ -135,7 +135,7 @@ def test_requests_are_counted_by_route(client_of: ClientOf) -> None:
 def test_the_time_in_the_queue_is_part_of_the_duration(client_of: ClientOf, capfd: pytest.CaptureFixture[str]) -> None:
     """A client waits for both; the log tells them apart."""
     client = client_of()
-    client.post("/predict", json={"X": [[1500, 3]]}, environ_overrides={QUEUE_SECONDS: 7.0})
+    client.post("/predict", json={"X": [[1500, 3]]}, environ_overrides={CONTEXT: RequestContext(queue_seconds=7.0)})
     line = json.loads(capfd.readouterr().out)
     assert line["queue_seconds"] == 7
     assert 7 < line["duration_seconds"] < 10

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.artifact.contract import Contract, Feature, Output
-from service.codec import json_strict
 from service.codec.json_fast import _parse_matrix, parse_fast
 from service.codec.json_limits import UNCOUNTED_BYTES, count_openers
 from service.codec.json_request import parse_request
@@ -205,8 +204,8 @@ def test_a_long_body_of_too_many_rows_is_refused_before_it_is_decoded(
     monkeypatch: pytest.MonkeyPatch, row: str
 ) -> None:
     """In the words of a short one."""
-    monkeypatch.setattr(json_strict, "_parse_quickly", None)
-    monkeypatch.setattr(json_strict, "parse_carefully", None)
+    monkeypatch.setattr("service.codec.json_request.parse_fast", None)
+    monkeypatch.setattr("service.codec.json_request.parse_strict", None)
     with pytest.raises(BodyTooLargeError) as refused:
         parse_request(f'{{"X": [{", ".join([row] * LONG)}]}}'.encode(), TWO_NUMBERS, 100)
     assert refused.value.detail == f"X has {LONG} rows, at most 100 are taken: send several requests."
@@ -217,8 +216,8 @@ def test_a_long_body_of_too_many_cells_is_refused_before_it_is_decoded(
     monkeypatch: pytest.MonkeyPatch, cells: str
 ) -> None:
     """No number of rows is wrong with it, so the sentence says what a row is."""
-    monkeypatch.setattr(json_strict, "_parse_quickly", None)
-    monkeypatch.setattr(json_strict, "parse_carefully", None)
+    monkeypatch.setattr("service.codec.json_request.parse_fast", None)
+    monkeypatch.setattr("service.codec.json_request.parse_strict", None)
     with pytest.raises(ContractError) as refused:
         parse_request(f'{{"X": [[{", ".join([cells] * 4 * LONG)}]]}}'.encode(), TWO_NUMBERS, 100)
     assert refused.value.detail == "at /X: each row must be a list or an object of 2 values: area, age"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,12 +25,10 @@ from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, mean_abs
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from service.api.app import create_app
 from service.api.openapi import openapi_document
 from service.api.readiness import Lifecycle
 from service.codec.json_limits import UNCOUNTED_BYTES
 from service.engines.scikit_learn import scikit_learn_engine
-from service.feedback import collector
 from service.feedback.losses import classification_losses, regression_losses
 from service.feedback.memory import Memory
 from service.feedback.parsing import parse_feedback
@@ -37,6 +36,7 @@ from service.inference.loading import load_model
 from service.inference.model import Model
 from service.observability.metrics import Metrics
 from service.problems import BodyTooLargeError, ContractError, Fault
+from service.server.composition import compose
 from service.settings import Settings
 from tests.support.baking import CODES, FRAME, NUMBERS, PRICES, SIGNS, WORDS, bake_whole_way
 from tests.support.problem import check_problem
@@ -50,7 +50,9 @@ def client_for(model: Model, **variables: str) -> FlaskClient:
     """Return a Flask client of a model, with settings by their variables."""
     lifecycle = Lifecycle()
     lifecycle.served = model.artifact
-    return create_app(Settings.from_env(variables), model, Metrics(1), lifecycle).test_client()
+    app = compose(Settings.from_env(variables), model, Metrics(1), lifecycle).app
+    assert isinstance(app, Flask)
+    return app.test_client()
 
 
 @pytest.fixture
@@ -310,7 +312,7 @@ def test_a_request_larger_than_the_memory_is_not_remembered(client_of: ClientOf)
 def test_what_is_too_old_is_forgotten(model_of: Callable[[str], Model], monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that nobody sets; the window is a setting."""
     now = 1000.0
-    monkeypatch.setattr(collector.time, "monotonic", lambda: now)
+    monkeypatch.setattr("service.feedback.memory.time.monotonic", lambda: now)
     client = client_for(model_of("house_prices"), BAKEHOUSE_FEEDBACK_SECONDS="60")
     ask(client, "one", [[1500, 3]])
     now += 30
@@ -446,7 +448,7 @@ def test_a_long_body_of_too_many_items_is_refused_before_it_is_decoded(
     monkeypatch: pytest.MonkeyPatch, item: str, model_of: Callable[[str], Model]
 ) -> None:
     """Each item tells of a row at least, so that as many items as rows are taken."""
-    monkeypatch.setattr(collector, "loads_carefully", None)
+    monkeypatch.setattr("service.feedback.parsing.loads_strict", None)
     body = f'{{"feedback": [{", ".join([item] * UNCOUNTED_BYTES)}]}}'.encode()
     with pytest.raises(BodyTooLargeError, match="More than 100 rows are told of, so many are taken"):
         parse_feedback(body, model_of("house_prices").contract, max_rows=100)
@@ -466,7 +468,7 @@ def test_only_the_faults_that_are_answered_are_put_into_words(
 ) -> None:
     """One value is as wrong as the other ten thousand."""
     made: list[str] = []
-    monkeypatch.setattr(collector, "Fault", lambda *words: made.append(words[0]) or Fault(*words))
+    monkeypatch.setattr("service.feedback.parsing.Fault", lambda *words: made.append(words[0]) or Fault(*words))
     body = json.dumps({"request_id": "a", "y_true": ["wrong"] * 10_000}).encode()
     with pytest.raises(ContractError) as refused:
         parse_feedback(body, model_of("house_prices").contract, max_rows=10_000)

@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 CODE = """
 import ctypes, re, threading
-from service.memory import keep_memory
+from service.host.malloc import tune_malloc
 print(keep_memory())
 blocks = []
 threads = [threading.Thread(target=lambda: blocks.append(ctypes.CDLL(None).malloc(1000))) for _ in range(8)]

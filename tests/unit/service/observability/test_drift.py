@@ -540,7 +540,7 @@ def test_a_scrape_has_the_series_among_the_others(accept: str):
     """In whatever format it wants, with one end."""
     metrics = Metrics(os.getpid())
     drift = drift_of(AREA_REFERENCE, AREAS)
-    metrics.providers.append(drift.exposition)
+    metrics.add_source(drift.exposition)
     watch(drift, AREAS, [(1.0, 1.0)])
     body, content_type = metrics.exposition(accept)
     parse = parse_openmetrics if "openmetrics" in content_type else parse_classic

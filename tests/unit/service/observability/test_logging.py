@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import pytest
 
 from service.observability.logging import (
     LEVELS,
-    is_logged,
     log_bug,
     log_message,
     log_request,
@@ -23,6 +23,7 @@ from service.observability.logging import (
     set_level,
     trace_of,
 )
+from service.observability.request_context import RequestContext
 from tests.conftest import ROOT
 from tests.support.corpus import CANARY
 from tests.support.log import SCHEMA, VALIDATOR, check_lines
@@ -39,7 +40,7 @@ REQUEST = {
     "rows": 1,
     "model_version": "v1",
 }
-PROBLEM = {**REQUEST, "code": "not_a_number"}
+CONTEXT = RequestContext(request_id="a", route="/predict", model_version="v1", n_samples=1)
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +111,7 @@ def test_new_ids_differ() -> None:
 
 def test_a_request_is_a_line_on_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
     """The time is UTC to the millisecond, the members follow."""
-    log_request(200, REQUEST)
+    log_request(CONTEXT, "POST", 200, 0.001)
     output = capfd.readouterr()
     assert (output.out[-1], output.err) == ("\n", "")
     (line,) = check_lines(output.out)
@@ -129,7 +130,7 @@ def test_messages_and_bugs_are_lines_on_standard_error(capfd: pytest.CaptureFixt
     message, bug = check_lines(output.err)
     assert (message["message"], message["process_id"]) == ("All is well.", os.getpid())
     assert (bug["error"], bug["request_id"], bug["trace_id"]) == ("JSONDecodeError", "order-17", TRACE)
-    assert [place.partition(":")[0] for place in bug["where"]] == ["decoder.py", "__init__.py", "test_logs.py"]
+    assert [place.partition(":")[0] for place in bug["where"]] == ["decoder.py", "__init__.py", "test_logging.py"]
     assert CANARY not in output.err
     assert output.out == ""
 
@@ -158,12 +159,11 @@ def test_what_is_below_the_level_is_not_written(
     """Requests and messages have the same levels."""
     set_level(level)
     for status in (200, 404, 503):
-        log_request(status, PROBLEM if status >= 400 else REQUEST)
+        log_request(replace(CONTEXT, problem_code="not_a_number" if status >= 400 else ""), "POST", status, 0.001)
     for word in LEVELS:
         log_message(word, "Something happened.")
     output = capfd.readouterr()
     assert [line["status"] for line in check_lines(output.out)] == statuses
-    assert [status for status in (200, 404, 503) if is_logged(status)] == statuses
     assert [line["level"] for line in check_lines(output.err)] == list(LEVELS)[-len(statuses) :]
 
 
@@ -174,7 +174,7 @@ def test_a_log_that_nobody_reads_stops_no_request() -> None:
     os.dup2(writer, 1)
     os.close(reader)
     try:
-        log_request(200, REQUEST)
+        log_request(CONTEXT, "POST", 200, 0.001)
     finally:
         os.dup2(standard_output, 1)
         os.close(standard_output)
@@ -207,7 +207,7 @@ def test_the_schema_refuses_what_is_no_line(change: dict[str, Any]) -> None:
 # What others say. In a process of its own, because a process has one log. ---------------------------------------
 
 BEGIN = (
-    "import logging.config\nfrom service.logs import LOGGING, begin\n"
+    "import logging.config\nfrom service.observability.logging import LOGGING, begin\n"
     "begin('info')\nlogging.config.dictConfig({'version': 1, **LOGGING})\n"
 )
 

@@ -74,7 +74,7 @@ def test_routes_are_those_of_the_application(client_of: Callable[..., FlaskClien
 def test_codes_of_errors_are_those_that_clients_are_told() -> None:
     """Those in the code, and those that the corpus of odd bodies is answered with."""
     assert {case.code for case in CASES if case.code} <= set(ERROR_CODES)
-    words = re.findall(r"[a-z_]+", " ".join(strings("schema") + strings("npy") + strings("model")))
+    words = re.findall(r"[a-z_]+", " ".join(strings("codec") + strings("inference")))
     faults = {word for word in words if "_" in word} & set(ERROR_CODES)
     classes = [ProblemError, *subclasses(ProblemError)]
     conditions = {found.code for found in classes} - {"not_ready", "not_found"}  # which no prediction is refused with
@@ -87,7 +87,8 @@ def subclasses(parent: type[ProblemError]) -> list[type[ProblemError]]:
     return [found for child in parent.__subclasses__() for found in (child, *subclasses(child))]
 
 
-def strings(module: str) -> list[str]:
-    """Return every literal string of a module of the service."""
-    tree = ast.parse((ROOT / f"service/{module}.py").read_text())
-    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+def strings(package: str) -> list[str]:
+    """Return every literal string of a package of the service."""
+    trees = [ast.parse(path.read_text()) for path in sorted((ROOT / "service" / package).glob("*.py"))]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]

@@ -32,22 +32,22 @@ from service.observability.metric_definitions import (
     REFUSAL_REASONS,
     RESULTS,
 )
-from service.observability.metrics import Metrics, SharedSeries, forget_gauges, share_series
+from service.observability.metrics import Metrics, SharedSeries, forget_gauges, share_series, text_of
 from tools import ROOT
 
 # One serving process among several: its series go to files before it makes them.
 PROCESS = """
 import os, sys
 from pathlib import Path
-from service.artifact import verify
-from service.metrics import Metrics, forget_gauges, share_series
-from service.series import CONNECTIONS, IN_FLIGHT
+from service.artifact.reader import verify
+from service.observability.metrics import Metrics, forget_gauges, share_series
+from service.observability.metric_definitions import CONNECTIONS, IN_FLIGHT
 directory, slot = Path(sys.argv[1]), int(sys.argv[2])
 share_series(directory, slot)
 metrics = Metrics(os.getpid(), directory, "v1")
 metrics.rows.inc(3)
-metrics.of(IN_FLIGHT).inc()
-metrics.of(CONNECTIONS, "idle").set(slot)
+metrics.metric(IN_FLIGHT).inc()
+metrics.metric(CONNECTIONS, "idle").set(slot)
 metrics.count_request("/predict", "POST", 200, 0.002)
 metrics.count_check("gate", "passed")
 metrics.model_loaded(verify(Path(sys.argv[3])), 0.5)
@@ -174,14 +174,19 @@ def test_batches_are_counted_where_there_are_any(metrics: Metrics) -> None:
 def test_gauges_of_the_moment_are_asked_for_at_each_scrape(metrics: Metrics) -> None:
     """They cost nothing in between."""
     moments = iter([2, 5])
-    metrics.before_scrape(lambda: metrics.of(QUEUE_REQUESTS).set(next(moments)))
+
+    def source(_openmetrics: bool) -> bytes:
+        metrics.metric(QUEUE_REQUESTS).set(next(moments))
+        return b""
+
+    metrics.add_source(source)
     assert [scrape(metrics)["bakehouse_queue_requests",] for _ in range(2)] == [2, 5]
 
 
 def test_what_a_function_reads_is_there_while_it_reads_it(metrics: Metrics) -> None:
     """Such as the end of a certificate, where there is one."""
     given: list[float] = [7]
-    metrics.at_scrape(lambda: [(PROCESSES_STARTED, value) for value in given])
+    metrics.add_source(text_of(lambda: [(PROCESSES_STARTED, value) for value in given]))
     assert scrape(metrics)["bakehouse_processes_started_total",] == 7
     given.clear()
     assert ("bakehouse_processes_started_total",) not in scrape(metrics)
@@ -315,8 +320,8 @@ def test_sharing_is_set_up_in_the_environment(tmp_path: Path, monkeypatch: pytes
     metrics_module.share_series(tmp_path, 7)
     shared = Metrics(os.getpid(), tmp_path, "v1")
     assert shared.shared
-    shared.of(IN_FLIGHT).inc()
-    shared.of(GOLDEN_REQUESTS).set(3)
+    shared.metric(IN_FLIGHT).inc()
+    shared.metric(GOLDEN_REQUESTS).set(3)
     shared.rows.inc(2)
     assert scrape(shared)["bakehouse_predicted_rows_total", "v1"] == 2
     names = ["counter_7.db", "gauge_livemax_7.db", "gauge_livesum_7.db", "histogram_7.db"]

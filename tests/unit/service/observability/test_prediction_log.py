@@ -293,7 +293,7 @@ def test_a_line_that_a_full_disk_cut_is_taken_back(tmp_path: Path) -> None:
     """So that all lines are whole for whoever joins them; a limit of the file's size stands in for the disk's end."""
     code = f"""
 import resource, signal
-from service.prediction_log import Target
+from service.observability.prediction_log import Target
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20, {resource.RLIM_INFINITY}))
 target = Target({str(tmp_path / "log")!r}, lambda: None)
@@ -362,7 +362,7 @@ def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
     """Each is one write to the end of the file."""
     code = """
 import sys
-from service.prediction_log import Target
+from service.observability.prediction_log import Target
 target = Target(sys.argv[1], lambda: None)
 for index in range(3000):
     target.follow()

@@ -15,10 +15,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from service import __version__
 from service.__main__ import EXIT_ARTIFACT_REFUSED, EXIT_SETTINGS_REFUSED
 from service.api.app import create_app
-from service.api.middleware import QUEUE_SECONDS
 from service.api.readiness import Lifecycle
 from service.inference.model import Model
 from service.observability.metrics import Metrics
+from service.observability.request_context import CONTEXT, RequestContext
 from service.observability.tracing import Tracing
 from service.settings import Settings
 from tests.conftest import ROOT
@@ -137,7 +137,7 @@ def test_a_traceparent_that_is_none_begins_a_new_trace(
         ("GET", "/version", "GET /version", 200),
         ("GET", f"/{CANARY}?{CANARY}={CANARY}", "GET", 404),
         ("POST", "/predict", "POST /predict", 400),
-        (f"C{CANARY}", "/version", "HTTP", 405),
+        (f"C{CANARY}", "/version", "HTTP /version", 405),
     ],
 )
 def test_a_clients_fault_is_no_error_and_nothing_of_it_is_told(
@@ -166,7 +166,9 @@ def test_a_bug_is_an_error_without_its_message(
 
 def test_the_time_in_the_queue_is_part_of_the_span(asked: Traces) -> None:
     """A request that waits for a thread has begun."""
-    span = next(span for span in asked(environ={QUEUE_SECONDS: 7.5}) if span.name == "POST /predict")
+    span = next(
+        span for span in asked(environ={CONTEXT: RequestContext(queue_seconds=7.5)}) if span.name == "POST /predict"
+    )
     assert span.end_time_unix_nano - span.start_time_unix_nano > 7_500_000_000
 
 
@@ -190,7 +192,7 @@ def test_without_tracing_nothing_is_around_the_application(model_of: Callable[[s
     """It costs nothing where it is off: the same functions are called, by the same ones."""
     model = model_of("house_prices")
     app = create_app(Settings(), model, Metrics(1), Lifecycle())
-    assert app.wsgi_app.__qualname__ == "observed.<locals>.observe"
+    assert app.wsgi_app.__qualname__ == "with_access_log.<locals>.answer"
     code = "from service.server.application import Server; import json, sys; print(json.dumps(list(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not [name for name in json.loads(done.stdout) if name.startswith("opentelemetry")]

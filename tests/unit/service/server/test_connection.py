@@ -127,7 +127,7 @@ def test_a_body_that_is_cut_off_ends_with_an_error(pair: tuple[Connection, socke
     receive_all(connection)
     assert connection.ended
     assert connection.next_request() is None
-    request = connection.cut_off_request()
+    request = connection.truncated_request()
     assert request.should_close()
     with pytest.raises(NoMoreData):
         request.body.read()

@@ -98,7 +98,7 @@ def test_exact_engines_only(tmp_path: Path):
 
 def test_a_package_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Engines of other projects are optional."""
-    monkeypatch.setattr(selection, "find_spec", lambda _name: None)
+    monkeypatch.setattr("training.engines.candidates.find_spec", lambda _name: None)
     artifact = baked(tmp_path / "artifact", linear_model.LinearRegression())
     assert entry(artifact, ONNXRUNTIME)["refused"] == "onnxruntime and skl2onnx are not installed."
     assert entry(artifact, TREELITE)["refused"] == "treelite is not installed."
@@ -134,7 +134,7 @@ def test_requests_are_joined_only_if_an_exact_answer_stays_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, estimator: Any, joins: bool
 ):
     """The last bits of a line's answer depend on how many rows are asked for at once, those of a forest's do not."""
-    monkeypatch.setattr(selection, "_batching_pays", lambda *_: True)
+    monkeypatch.setattr("training.engines.selection.batching_pays", lambda *_: True)
     wide = np.random.default_rng(0).normal(size=(len(PRICES), 30))
     artifact = baked(tmp_path / "artifact", estimator, engine=SCIKIT_LEARN, X=wide)
     assert entry(artifact, SCIKIT_LEARN)["batch_invariant"] == artifact.manifest["batching"] == joins
