@@ -93,6 +93,7 @@ lock: install ## Update the lock files to the newest versions that pyproject.tom
 docs: install ## Write settings, metrics and chart values into docs/reference, the chart's README, schema and dashboards
 	$(BIN)/python -m tools.settings
 	$(BIN)/python -m tools.metrics
+	$(BIN)/python -m tools.packages
 	$(BIN)/python -m tools.chart
 	$(BIN)/python -m tools.chart_page
 	$(BIN)/python -m tools.dashboards
