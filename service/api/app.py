@@ -1,6 +1,6 @@
 """The two Flask applications: the API of one model, and what the health port answers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from wsgiref.types import WSGIEnvironment
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from service.observability.tracing import Tracing
 
 
+# Adds routes and hooks to the application, or wraps its wsgi_app: see docs/how-to/extend.md.
+Extension = Callable[[Flask], None]
+
+
 def create_app(
     settings: Settings,
     model: Model,
@@ -32,6 +36,7 @@ def create_app(
     observers: Sequence[PredictionObserver] = (),
     feedback: "Feedback | str" = "Feedback is turned off.",
     tracing: "Tracing | None" = None,
+    extend: Extension | None = None,
 ) -> Flask:
     """Return the API of one model: /predict, /feedback, /openapi.json, and all that the health port answers.
 
@@ -43,6 +48,7 @@ def create_app(
         observers: Called after every prediction.
         feedback: What accepts true values, or a sentence that says why none are accepted.
         tracing: Makes traces of requests, if they are wanted.
+        extend: Adds what the user of this package needs.
     """
     app = _bare_app()
     predict = predictor(settings, model, metrics, observers, tracing.stage if tracing else untraced)
@@ -57,8 +63,11 @@ def create_app(
     def has_route(path: str) -> bool:
         return any(rule.rule == path for rule in app.url_map.iter_rules())
 
-    application = with_fast_path(app.wsgi_app, predict, came_over_plain_http if settings.redirect_to_https else _never)
-    application = with_access_log(application, has_route, model.artifact.version, metrics)
+    leave_to_flask = came_over_plain_http if settings.redirect_to_https else _never
+    app.wsgi_app = with_fast_path(app.wsgi_app, predict, leave_to_flask)  # type: ignore[assignment, method-assign]
+    if extend:  # within the access log, so that what an extension refuses is logged and counted as well
+        extend(app)
+    application = with_access_log(app.wsgi_app, has_route, model.artifact.version, metrics)
     app.wsgi_app = tracing.traced(application) if tracing else application  # type: ignore[assignment, method-assign]
     return app
 

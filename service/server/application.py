@@ -22,7 +22,7 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
-from service.api.app import create_health_app
+from service.api.app import Extension, create_health_app
 from service.api.predict import PREDICT
 from service.api.readiness import Lifecycle
 from service.artifact.manifest import ArtifactError
@@ -50,6 +50,7 @@ class Server(BaseApplication):
     Args:
         settings: How to serve.
         artifact: What was verified; a process that finds another one later does not serve it.
+        extend: Adds routes, hooks or middleware to the application of each serving process.
 
     Raises:
         SettingsError: If one of the ports cannot be listened on, the certificate cannot be used, or predictions cannot
@@ -59,9 +60,9 @@ class Server(BaseApplication):
     quick_body_bytes = 0  # until it is known how long the model takes
     composition: Composition | None = None  # until the model is loaded
 
-    def __init__(self, settings: Settings, artifact: Artifact) -> None:
+    def __init__(self, settings: Settings, artifact: Artifact, extend: Extension | None = None) -> None:
         check_prediction_log(settings, artifact.contract)
-        self.settings = settings
+        self.settings, self.extend = settings, extend
         self.digest, self.model_version = artifact.digest, artifact.version
         self.lifecycle = Lifecycle()
         self.processes_started = mmap.mmap(-1, COUNT_BYTES)  # shared with the processes, counted by the master
@@ -177,7 +178,7 @@ class Server(BaseApplication):
             self.metrics.model_loaded(artifact, time.perf_counter() - started)
             self.quick_body_bytes = quick_body_bytes(model)
             self.composition = compose(
-                self.settings, model, self.metrics, self.lifecycle, self.series_directory, self.slot
+                self.settings, model, self.metrics, self.lifecycle, self.series_directory, self.slot, self.extend
             )
         except (ArtifactError, SettingsError) as error:
             log_message("error", str(error))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from wsgiref.types import WSGIApplication
 
-from service.api.app import create_app
+from service.api.app import Extension, create_app
 from service.api.predict import PredictionObserver
 from service.api.readiness import Lifecycle
 from service.artifact.manifest import REFERENCE
@@ -50,6 +50,7 @@ def compose(
     lifecycle: Lifecycle,
     directory: Path | None = None,
     slot: int = 1,
+    extend: Extension | None = None,
 ) -> Composition:
     """Return everything that a serving process works with.
 
@@ -60,6 +61,7 @@ def compose(
         lifecycle: Whether the server is ready.
         directory: Where serving processes share their counts; None for one process.
         slot: This process's place among them.
+        extend: Adds routes, hooks or middleware to the application.
 
     Raises:
         SettingsError: If traces cannot be made as OpenTelemetry's variables say.
@@ -82,7 +84,7 @@ def compose(
         metrics.add_source(feedback.update_gauges)
         observers.append(feedback.memory.remember)
     tracing = _tracing(model) if settings.tracing else None
-    app = create_app(settings, model, metrics, lifecycle, observers, feedback, tracing)
+    app = create_app(settings, model, metrics, lifecycle, observers, feedback, tracing, extend)
     return Composition(app, prediction_log, tracing)
 
 
