@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from hypothesis import settings
 
 from service.app import create_app
 from service.config import Settings
@@ -22,6 +23,11 @@ ROOT = Path(__file__).parents[1]
 MODELS = ("house_prices", "breast_cancer", "digits", "penguins")
 
 ArtifactOf = Callable[[str], Path]
+
+# Generated cases per test: few on a laptop, many in CI, and any number by hand.
+CASES = int(os.environ.get("BAKEHOUSE_TEST_CASES") or (100 if os.environ.get("CI") else 25))
+settings.register_profile("bakehouse", max_examples=CASES, deadline=None)
+settings.load_profile("bakehouse")
 
 
 @pytest.fixture(autouse=True)
