@@ -23,7 +23,7 @@ HOUR, DAY = 60, 1440
 
 @dataclass(frozen=True)
 class Story:
-    """What happens to a release, and exactly which alerts fire. Before the first of them, none fires in the first hour.
+    """What happens to a release, and which alerts fire at which minutes. None fires before them in the first hour.
 
     Args:
         title: What happens, in a few words.

@@ -44,8 +44,8 @@ def test_writer_and_readers_of_the_certificate_use_one_secret(tls: dict[str, Any
     hosts = [*INGRESS["hosts"], *GATEWAY["hostnames"]]
     assert {each["kind"] for each in found} & {"Certificate", "Secret"} == ({writer} if writer else set())
     if writer == "Certificate":
-        asked = {"secretName": secret, "dnsNames": hosts, "issuerRef": CERT_MANAGER["issuerRef"]}
-        assert spec(found, "Certificate").items() >= asked.items()
+        expected = {"secretName": secret, "dnsNames": hosts, "issuerRef": CERT_MANAGER["issuerRef"]}
+        assert spec(found, "Certificate").items() >= expected.items()
     elif writer == "Secret":
         assert one(found, "Secret", secret)["type"] == "kubernetes.io/tls"
     assert spec(found, "Ingress")["tls"] == [{"hosts": INGRESS["hosts"], "secretName": secret}]

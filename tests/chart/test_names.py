@@ -64,8 +64,8 @@ def test_every_pod_runs_the_image(image: dict[str, str], reference: str):
         assert each["spec"]["containers"][0]["image"] == reference
         assert each["metadata"]["labels"].get("app.kubernetes.io/version", "") == image["tag"]
     for name in (CHECK_JOB, f"Pod/{NAME}-test-service"):
-        asked = [argument for argument in container(found, name)["args"] if argument.startswith("--version")]
-        assert asked == ([f"--version={image['tag']}"] if image["tag"] else [])
+        versions = [argument for argument in container(found, name)["args"] if argument.startswith("--version")]
+        assert versions == ([f"--version={image['tag']}"] if image["tag"] else [])
 
 
 def test_a_new_chart_alone_replaces_no_pod(tmp_path: Path):

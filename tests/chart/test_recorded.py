@@ -237,6 +237,6 @@ def test_rules_and_runbooks_use_existing_metrics():
     known = set(re.findall(r"^\| `(\w+)", tables, re.MULTILINE)) | {"up"}
     pages = [query for page in (ROOT / "docs/runbooks").glob("*.md") for query in _queries(page.read_text())]
     expressions = [rule["expr"] for group in RULES for rule in group["rules"]] + pages
-    asked = {name for text in expressions for name in re.findall(r"\b(?:bakehouse|process)_\w+", text)}
-    histograms = {name: re.sub(r"_(bucket|count|sum)$", "", name) for name in asked}
-    assert {name for name in asked if name not in known and histograms[name] not in known} == set()
+    used = {name for text in expressions for name in re.findall(r"\b(?:bakehouse|process)_\w+", text)}
+    histograms = {name: re.sub(r"_(bucket|count|sum)$", "", name) for name in used}
+    assert {name for name in used if name not in known and histograms[name] not in known} == set()
