@@ -25,6 +25,7 @@
 
 {{/* A pod that runs python -m service smoke. Takes root, of, args, and the configMap or secret with an authority. */}}
 {{- define "bakehouse.testPod" }}
+{{- $authority := or .configMap .secret }}
 apiVersion: v1
 kind: Pod
 metadata:
@@ -51,10 +52,14 @@ spec:
         {{- with .root.Values.image.tag }}
         - --version={{ . }}
         {{- end }}
-        {{- if or .configMap .secret }}
+        {{- if $authority }}
         - --ca=/etc/bakehouse/ca/ca.crt
+        {{- end }}
+      {{- if $authority }}
       volumeMounts:
         - {name: ca, mountPath: /etc/bakehouse/ca, readOnly: true}
+      {{- end }}
+  {{- if $authority }}
   volumes:
     - name: ca
       {{- with .configMap }}
@@ -63,5 +68,5 @@ spec:
       {{- with .secret }}
       secret: {secretName: {{ . | quote }}, items: [{key: ca.crt, path: ca.crt}], defaultMode: 0440}
       {{- end }}
-        {{- end }}
+  {{- end }}
 {{- end }}
