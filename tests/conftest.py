@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import settings
 
 from service.api.readiness import Lifecycle
 from service.inference.loading import load_model
@@ -24,6 +25,11 @@ ROOT = Path(__file__).parents[1]
 MODELS = ("house_prices", "breast_cancer", "digits", "penguins")
 
 ArtifactOf = Callable[[str], Path]
+
+# Generated cases per test: few on a laptop, many in CI, and any number by hand.
+CASES = int(os.environ.get("BAKEHOUSE_TEST_CASES") or (100 if os.environ.get("CI") else 25))
+settings.register_profile("bakehouse", max_examples=CASES, deadline=None)
+settings.load_profile("bakehouse")
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,10 @@
-"""Write what values.yaml says of its values into the chart's README and its schema: python -m tools.chart."""
+"""Write the comments of values.yaml into the chart's README and its schema: python -m tools.chart."""
 
 import copy
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import yaml
@@ -12,83 +14,103 @@ from tools import ROOT
 CHART = ROOT / "helm/bakehouse"
 BEGIN, END = "<!-- values: written by make docs -->\n", "<!-- end of values -->"
 COMMENT = "# -- "
+SECTION = re.compile(r"# (.+?) -{3,}")
 
 
 class Value(NamedTuple):
-    """A value of the chart: its name with dots, its default, and what the comment above it says ("" without one)."""
+    """A value of the chart.
+
+    Args:
+        name: Its path with dots, such as image.tag.
+        default: Its default.
+        comment: The comment above it; "" without one.
+        section: The heading of its part of the file; "" without one.
+    """
 
     name: str
     default: Any
     comment: str
+    section: str = ""
 
 
 def chart_values(text: str) -> list[Value]:
     """Return the values of a values.yaml, in its order.
 
-    The comment of a value begins with "# -- " and ends at the value's line. A mapping is one value, unless it holds
-    others that have a comment.
+    The comment of a value begins with "# -- " and ends at the value's line. A mapping is one value, unless it contains
+    values with a comment. A section begins with a line such as "# Network ---".
     """
     return _values_of(yaml.compose(text, Loader=yaml.SafeLoader), text.splitlines())
 
 
 def _values_of(node: yaml.MappingNode, lines: list[str], parent: str = "") -> list[Value]:
-    found = []
+    values = []
     for key, content in node.value:
-        name, comment = parent + key.value, _comment_above(key.start_mark.line, lines)
-        within = _values_of(content, lines, f"{name}.") if isinstance(content, yaml.MappingNode) else []
-        if any(value.comment for value in within) or (within and not comment):
-            found += within
+        name, line = parent + key.value, key.start_mark.line
+        comment = _comment_above(line, lines)
+        children = _values_of(content, lines, f"{name}.") if isinstance(content, yaml.MappingNode) else []
+        if any(child.comment for child in children) or (children and not comment):
+            values += children
         else:
-            # Through text again, because only a loader of a whole document knows what anchors stand for.
-            found.append(Value(name, yaml.safe_load(yaml.serialize(content)), comment))
-    return found
+            # Through text again, because only a loader of a whole document resolves anchors.
+            default = yaml.safe_load(yaml.serialize(content))
+            values.append(Value(name, default, comment, _section_above(line, lines)))
+    return values
 
 
 def _comment_above(line: int, lines: list[str]) -> str:
-    said: list[str] = []
+    sentences: list[str] = []
     for text in map(str.strip, reversed(lines[:line])):
         if not text.startswith("#"):
             break
         if text.startswith(COMMENT):
-            return " ".join([text.removeprefix(COMMENT), *said])
-        said.insert(0, text.removeprefix("#").strip())
+            return " ".join([text.removeprefix(COMMENT), *sentences])
+        sentences.insert(0, text.removeprefix("#").strip())
     return ""
 
 
-def values_table(text: str) -> str:
-    """Return the Markdown table of the values of a values.yaml."""
-    return "\n".join(["| value | default | what it does |", "|---|---|---|", *_rows(text)])
+def _section_above(line: int, lines: list[str]) -> str:
+    return next((match[1] for text in reversed(lines[:line]) if (match := SECTION.fullmatch(text))), "")
 
 
-def _rows(text: str) -> Iterator[str]:
-    for value in chart_values(text):
-        default = json.dumps(value.default, separators=(",", ":"), ensure_ascii=False)
-        cells = (f"`{value.name}`", f"`{default}`", value.comment)
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+def values_tables(text: str) -> str:
+    """Return the Markdown tables of the values of a values.yaml, one for each section and under its heading."""
+    sections = groupby(chart_values(text), lambda value: value.section)
+    return "\n\n".join(_table(section, values) for section, values in sections)
 
 
-def with_table(readme: str, values: str) -> str:
-    """Return the README's text with the table as it should be.
+def _table(section: str, values: Iterable[Value]) -> str:
+    heading = [f"### {section}", ""] if section else []
+    return "\n".join([*heading, "| value | default | description |", "|---|---|---|", *map(_row, values)])
+
+
+def _row(value: Value) -> str:
+    default = json.dumps(value.default, separators=(",", ":"), ensure_ascii=False)
+    cells = (f"`{value.name}`", f"`{default}`", value.comment)
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def with_tables(readme: str, values: str) -> str:
+    """Return the README's text with current tables of values.
 
     Args:
-        readme: The text of the README, with the lines between which the table goes.
+        readme: The text of the README, with the lines between which the tables go.
         values: The text of values.yaml.
 
     Raises:
-        ValueError: If the README has no place for the table.
+        ValueError: If the README has no place for the tables.
     """
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"the chart's README has no lines {BEGIN.strip()} and {END}")
-    return f"{before}{BEGIN}{values_table(values)}\n{END}{after}"
+    return f"{before}{BEGIN}{values_tables(values)}\n{END}{after}"
 
 
 def with_descriptions(schema: dict[str, Any], values: str) -> dict[str, Any]:
     """Return the schema with the comments of a values.yaml as descriptions, which editors show.
 
     Args:
-        schema: The content of values.schema.json; values that it does not list are passed over.
+        schema: The content of values.schema.json. Values that it does not list are skipped.
         values: The text of values.yaml.
     """
     described = copy.deepcopy(schema)
@@ -105,5 +127,5 @@ def with_descriptions(schema: dict[str, Any], values: str) -> dict[str, Any]:
 if __name__ == "__main__":
     readme, schema = CHART / "README.md", CHART / "values.schema.json"
     values = (CHART / "values.yaml").read_text()
-    readme.write_text(with_table(readme.read_text(), values))
+    readme.write_text(with_tables(readme.read_text(), values))
     schema.write_text(json.dumps(with_descriptions(json.loads(schema.read_text()), values), indent=2) + "\n")

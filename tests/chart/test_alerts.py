@@ -1,4 +1,4 @@
-"""Who is woken by what happens to a release, and who is not: promtool evaluates the chart's rules on each story."""
+"""Which alerts fire for what happens to a release: promtool evaluates the chart's rules on each story."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.rules import TARGET, Phases, Series, evaluate, feedback, groups, pod, rows_by_bin, series
+from tests.support.rules import TARGET, Phases, PodHistory, Series, evaluate, feedback, groups, rows_by_bin, series
 from tools.helm import CHART
 
 RULES = groups()
@@ -23,19 +23,19 @@ HOUR, DAY = 60, 1440
 
 @dataclass(frozen=True)
 class Story:
-    """What happened to a release, and which alerts fire: at these minutes exactly these, in the first hour none else.
+    """What happens to a release, and which alerts fire at which minutes. None fires before them in the first hour.
 
     Args:
-        told: What happened, in a few words.
-        minutes: How long it is.
+        title: What happens, in a few words.
+        minutes: How long the story is.
         given: The series.
-        fires: The alerts by minute, each with the labels that tell it from its like.
-        silent: Alerts that might be mistaken for, and are not, because of what the story is about.
+        fires: The alerts by minute, each with the labels that distinguish it.
+        silent: Alerts that must not fire, although the story is about them.
         step: Minutes between two samples.
-        only: The one group of rules that matters, for long stories.
+        only: The only group of rules to evaluate, for long stories.
     """
 
-    told: str
+    title: str
     minutes: int
     given: list[Series]
     fires: Mapping[int, list[dict[str, str]]] = field(default_factory=dict)
@@ -45,18 +45,18 @@ class Story:
 
 
 def alert(name: str, severity: str = "ticket", **labels: str) -> dict[str, str]:
-    """Return the labels of an alert that tell it from others."""
+    """Return the labels that distinguish an alert from others."""
     return {"alertname": name, "severity": severity, **labels}
 
 
-def pods(minutes: int, up: Phases = 1.0, names: str = "ab", **what: Any) -> list[Series]:
-    """Return the series of pods that are all alike."""
-    return list(chain.from_iterable(pod(name, up, minutes, **what) for name in names))
+def pods(minutes: int, up: Phases = 1.0, names: str = "ab", step: int = 1, **history: Any) -> list[Series]:
+    """Return the series of pods with the same history."""
+    return list(chain.from_iterable(PodHistory(name, up, **history).series(minutes, step) for name in names))
 
 
 # Objectives -----------------------------------------------------------------------------------------------------------
 
-# How many times what the budget allows, for how many minutes after an hour of health, and which alerts fire then.
+# The burn rate, its minutes after a healthy hour, and the alerts that fire at the end.
 BURNS = [
     (50.0, 30, [("page", "1h"), ("page", "6h")]),
     (10.0, 120, [("page", "6h"), ("ticket", "1d")]),
@@ -65,13 +65,13 @@ BURNS = [
 ]
 BURN_STORIES = [
     Story(
-        f"{share * times:.2%} of the requests are {what} for {lasts} minutes",
+        f"{share * times:.2%} of the requests are {kind} for {lasts} minutes",
         HOUR + lasts + 2,
-        pods(HOUR + lasts + 2, **{what: [(HOUR, 0.0), (1, 600 * share * times)], "step": 2}),
+        pods(HOUR + lasts + 2, **{kind: [(HOUR, 0.0), (1, 600 * share * times)], "step": 2}),
         {HOUR + lasts: [alert(name, severity, long=long) for severity, long in fires]},
         step=2,
     )
-    for name, what, share in (
+    for name, kind, share in (
         ("BakehouseErrorBudgetBurn", "failed", 0.001),
         ("BakehouseLatencyBudgetBurn", "slow", 0.01),
     )
@@ -86,27 +86,27 @@ OBJECTIVES = [
         pods(HOUR + 80, failed=[(HOUR, 0.0), (10, 120.0), (1, 0.0)]),
         {
             HOUR + 9: [alert("BakehouseErrorBudgetBurn", "page", long="1h")],
-            # Of a young release, whose budget of a day is one of an hour so far.
+            # The release is young, so its window of a day is an hour so far.
             HOUR + 70: [alert("BakehouseErrorBudgetBurn", long="1d")],
         },
     ),
     Story(
-        "the budgets are spent just as fast as they may be",
+        "the budgets are spent exactly in their time",
         5 * HOUR,
         pods(5 * HOUR, failed=0.59, slow=5.9),
         silent=BOTH,
     ),
     Story(
-        "of a handful of requests a handful fails, and is slow",
+        "a few requests arrive, and most of them fail and are slow",
         3 * HOUR,
         pods(
             3 * HOUR, requests=0.5, failed=[(HOUR, 0.0), (18, 0.25), (1, 0.0)], slow=[(HOUR, 0.0), (18, 0.25), (1, 0.0)]
         ),
         silent=BOTH,
     ),
-    Story("nobody ever asked for anything", 2 * HOUR, pods(2 * HOUR, requests=[(1, None)]), silent=BOTH),
+    Story("there was never a request", 2 * HOUR, pods(2 * HOUR, requests=[(1, None)]), silent=BOTH),
     Story(
-        "clients send nonsense, and a load balancer asks draining pods whether they are ready",
+        "clients send invalid requests, and a load balancer probes draining pods",
         2 * HOUR,
         [
             *pods(2 * HOUR),
@@ -121,17 +121,17 @@ OBJECTIVES = [
 
 
 def rollout(minutes: int, begins: int = HOUR, lasts: int = 10, **new: Any) -> list[Series]:
-    """Return the series of a release of two pods that are replaced one after the other by two of version v2."""
+    """Return the series of two pods that two pods of version v2 replace, one after the other."""
     half = begins + lasts // 2
     return [
-        *pod("a", [(half, 1.0), (1, None)], minutes),
-        *pod("b", [(begins + lasts, 1.0), (1, None)], minutes),
-        *pod("c", [(begins, None), (1, 0.0), (1, 1.0)], minutes, version="v2", **new),
-        *pod("d", [(half, None), (1, 0.0), (1, 1.0)], minutes, version="v2", **new),
+        *PodHistory("a", [(half, 1.0), (1, None)]).series(minutes),
+        *PodHistory("b", [(begins + lasts, 1.0), (1, None)]).series(minutes),
+        *PodHistory("c", [(begins, None), (1, 0.0), (1, 1.0)], version="v2", **new).series(minutes),
+        *PodHistory("d", [(half, None), (1, 0.0), (1, 1.0)], version="v2", **new).series(minutes),
     ]
 
 
-STARTS = [(1, 1.0), (1, 1.0), (1, 1.0), (1, 0.0)]  # three more processes, seen one by one
+STARTS = [(1, 1.0), (1, 1.0), (1, 1.0), (1, 0.0)]  # three more processes, in three scrapes
 ALL_OF_PODS = (
     "BakehouseDown",
     "BakehouseTrafficGone",
@@ -161,7 +161,7 @@ PODS = [
         "a scale-down from four pods to one, which takes all requests",
         3 * HOUR,
         [
-            *pod("a", 1.0, 3 * HOUR, requests=[(HOUR, 600.0), (1, 2400.0)]),
+            *PodHistory("a", requests=[(HOUR, 600.0), (1, 2400.0)]).series(3 * HOUR),
             *pods(3 * HOUR, [(HOUR, 1.0), (1, None)], "bcd"),
         ],
         silent=ALL_OF_PODS,
@@ -170,8 +170,8 @@ PODS = [
         "one pod of two restarts once, and so does the other half an hour later",
         3 * HOUR,
         [
-            *pod("a", [(HOUR, 1.0), (2, 0.0), (1, 1.0)], 3 * HOUR),
-            *pod("b", [(HOUR + 30, 1.0), (2, 0.0), (1, 1.0)], 3 * HOUR),
+            *PodHistory("a", [(HOUR, 1.0), (2, 0.0), (1, 1.0)]).series(3 * HOUR),
+            *PodHistory("b", [(HOUR + 30, 1.0), (2, 0.0), (1, 1.0)]).series(3 * HOUR),
         ],
         silent=("BakehouseDown", "BakehouseCrashLoop"),
     ),
@@ -197,19 +197,19 @@ PODS = [
         "pods answer, but none has loaded its model", HOUR, pods(HOUR, loaded=False, requests=[(1, None)]), {5: [DOWN]}
     ),
     Story(
-        "only pods of another release are there",
+        "only pods of another release exist",
         HOUR,
         pods(HOUR, release="other"),
         {5: [DOWN]},
     ),
     Story(
-        "requests stop while pods are there",
+        "requests stop while pods exist",
         2 * HOUR + 80,
         pods(2 * HOUR + 80, requests=[(2 * HOUR, 600.0), (1, 0.0)]),
         {2 * HOUR + 17: [alert("BakehouseTrafficGone")], 2 * HOUR + 78: []},
     ),
     Story(
-        "requests stop with a rollout, whose pods have never seen one",
+        "requests stop with a rollout, and its pods never receive one",
         2 * HOUR + 30,
         rollout(2 * HOUR + 30, begins=2 * HOUR, requests=[(1, None)]),
         {2 * HOUR + 29: [alert("BakehouseTrafficGone")]},
@@ -224,7 +224,7 @@ PODS = [
         "every evening requests stop",
         2 * DAY - HOUR,
         pods(2 * DAY - HOUR, requests=[(8 * HOUR, 600.0), (16 * HOUR, 0.0), (8 * HOUR, 600.0), (1, 0.0)], step=5),
-        # Of the first evening nothing is known yet.
+        # On the first evening there is no history yet.
         {8 * HOUR + 25: [alert("BakehouseTrafficGone")], DAY: [], DAY + 8 * HOUR + 25: [], DAY + 10 * HOUR: []},
         step=5,
         only="-pods",
@@ -244,7 +244,7 @@ PODS = [
     Story(
         "half of the pods stay at the old model version",
         2 * HOUR,
-        [*pod("a", 1.0, 2 * HOUR), *pod("b", [(HOUR, None), (1, 1.0)], 2 * HOUR, version="v2")],
+        [*PodHistory("a").series(2 * HOUR), *PodHistory("b", [(HOUR, None), (1, 1.0)], version="v2").series(2 * HOUR)],
         {HOUR + 10: [], HOUR + 16: [alert("BakehouseVersionSkew")]},
     ),
     Story(
@@ -256,33 +256,41 @@ PODS = [
     Story(
         "one pod restarts every ten minutes",
         2 * HOUR,
-        [*pod("a", 1.0, 2 * HOUR), *pod("b", [(HOUR, 1.0), *[(1, 0.0), (9, 1.0)] * 4, (1, 1.0)], 2 * HOUR)],
+        [
+            *PodHistory("a").series(2 * HOUR),
+            *PodHistory("b", [(HOUR, 1.0), *[(1, 0.0), (9, 1.0)] * 4, (1, 1.0)]).series(2 * HOUR),
+        ],
         {HOUR + 15: [], HOUR + 25: [alert("BakehouseCrashLoop", cause="container")]},
     ),
     Story(
         "a serving process of a pod is killed every ten minutes",
         2 * HOUR,
-        [*pod("a", 1.0, 2 * HOUR), *pod("b", 1.0, 2 * HOUR, started=[(HOUR, 0.0), *[(1, 1.0), (9, 0.0)] * 4])],
+        [
+            *PodHistory("a").series(2 * HOUR),
+            *PodHistory("b", started=[(HOUR, 0.0), *[(1, 1.0), (9, 0.0)] * 4]).series(2 * HOUR),
+        ],
         {HOUR + 15: [], HOUR + 25: [alert("BakehouseCrashLoop", cause="process")]},
     ),
     Story(
         "pods of four processes start, and one of them restarts once",
         2 * HOUR,
         [
-            *pod("a", 1.0, 2 * HOUR, started=[(1, 0.0), *STARTS]),
-            *pod("b", [(40, 1.0), (1, 0.0), (1, 1.0)], 2 * HOUR, started=[(1, 0.0), *STARTS[:-1], (39, 0.0), *STARTS]),
+            *PodHistory("a", started=[(1, 0.0), *STARTS]).series(2 * HOUR),
+            *PodHistory(
+                "b", [(40, 1.0), (1, 0.0), (1, 1.0)], started=[(1, 0.0), *STARTS[:-1], (39, 0.0), *STARTS]
+            ).series(2 * HOUR),
         ],
         silent=("BakehouseCrashLoop",),
     ),
     Story(
-        "a new pod ends before anybody can ask it",
+        "a new pod ends before its first scrape",
         2 * HOUR,
-        [*pods(2 * HOUR), *pod("c", [(HOUR, None), (1, 0.0)], 2 * HOUR)],
+        [*pods(2 * HOUR), *PodHistory("c", [(HOUR, None), (1, 0.0)]).series(2 * HOUR)],
         {HOUR + 14: [], HOUR + 20: [alert("BakehouseCrashLoop", cause="silence")]},
     ),
 ]
 
-# What is full, and what ends ------------------------------------------------------------------------------------------
+# Saturation and certificates ------------------------------------------------------------------------------------------
 
 FULL = [
     Story(
@@ -310,7 +318,7 @@ FULL = [
         silent=("BakehouseSaturated",),
     ),
     Story(
-        "slow clients are sent away, requests wait a little, and the CPU limit is reached at times",
+        "slow clients get an error, requests wait a little, and the CPU limit is reached at times",
         2 * HOUR,
         pods(2 * HOUR, refused=5.0, reason="slow_body", waits=0.05, throttled=0.4),
         silent=("BakehouseSaturated",),
@@ -328,13 +336,13 @@ FULL = [
         silent=("BakehouseSaturated",),
     ),
     Story(
-        "the certificate ends in less than two weeks",
+        "the certificate expires in less than two weeks",
         2 * HOUR,
         pods(2 * HOUR, certificate_days=13.9),
         {30: [], HOUR + 10: [alert("BakehouseCertificateExpiring")]},
     ),
     Story(
-        "the certificate ends tomorrow",
+        "the certificate expires tomorrow",
         2 * HOUR,
         pods(2 * HOUR, certificate_days=1.0),
         {
@@ -344,7 +352,7 @@ FULL = [
         },
     ),
     Story(
-        "the certificate ends in a month",
+        "the certificate expires in a month",
         2 * HOUR,
         pods(2 * HOUR, certificate_days=30.0),
         silent=("BakehouseCertificateExpiring",),
@@ -379,13 +387,13 @@ MODEL = [
         {HOUR + 30: [], HOUR + 90: [alert("BakehouseFeatureDrift", feature="area")]},
     ),
     Story(
-        "the values of one feature shift, and nobody asks for more than probabilities",
+        "the values of one feature shift, and requests ask for probabilities only",
         3 * HOUR,
         watched(3 * HOUR, area=SHIFTED, y=dict.fromkeys(AS_TRAINED, 0.0)),
         {HOUR + 30: [], HOUR + 90: [alert("BakehouseFeatureDrift", feature="area")]},
     ),
     Story(
-        "one value in twenty of a feature is missing, which never was in training",
+        "one value in twenty of a feature is missing, but none was in training",
         3 * HOUR,
         watched(3 * HOUR, area={**AS_TRAINED, "missing": [(HOUR, 0.0), (1, 12.0)]}),
         {HOUR + 110: [alert("BakehouseFeatureDrift", feature="area")]},
@@ -397,32 +405,32 @@ MODEL = [
         {HOUR + 30: [], HOUR + 90: [alert("BakehousePredictionDrift")]},
     ),
     Story(
-        "requests are what they were in training, a little more of this and a little less of that",
+        "requests differ a little from the training data",
         3 * HOUR,
         watched(3 * HOUR, area={"01: 1 to 2": 130.0, "02: 2 to 3": 70.0}, y={"01: 1 to 2": 70.0, "02: 2 to 3": 130.0}),
         silent=DRIFT,
     ),
     Story(
-        "a few hundred rows an hour are all of one kind",
+        "a few hundred rows an hour are all in one bin",
         3 * HOUR,
         watched(3 * HOUR, area={"01: 1 to 2": 8.0}, y={"01: 1 to 2": 8.0}),
         silent=DRIFT,
     ),
     Story(
-        "for ten minutes all rows are of one kind",
+        "for ten minutes all rows are in one bin",
         3 * HOUR,
         watched(3 * HOUR, area={**AS_TRAINED, "01: 1 to 2": [(HOUR, 100.0), (10, 200.0), (1, 100.0)]}),
         silent=DRIFT,
     ),
-    Story("no row was ever seen", 2 * HOUR, watched(2 * HOUR, area={}, y={}), silent=DRIFT),
+    Story("there was never a row", 2 * HOUR, watched(2 * HOUR, area={}, y={}), silent=DRIFT),
     Story(
-        "predictions are off by a quarter more than on the held-out data",
+        "the error of predictions is a quarter larger than on the held-out data",
         3 * HOUR,
         [*pods(3 * HOUR), *feedback("a", 3 * HOUR, 60.0, error_of_over=60 * 7.5, error_of_under=60 * 5.0)],
         {2 * HOUR + 30: [alert("BakehouseBadFeedback", score="mean_absolute_error")]},
     ),
     Story(
-        "fewer predictions are right than of the held-out data",
+        "fewer predictions are correct than on the held-out data",
         3 * HOUR,
         [*pods(3 * HOUR), *feedback("a", 3 * HOUR, 60.0, correct=60 * 0.78)],
         {2 * HOUR + 30: [alert("BakehouseBadFeedback", score="accuracy")]},
@@ -437,7 +445,7 @@ MODEL = [
         silent=("BakehouseBadFeedback",),
     ),
     Story(
-        "predictions are all wrong, but few true values are known",
+        "all predictions are wrong, but few true values are known",
         3 * HOUR,
         [*pods(3 * HOUR), *feedback("a", 3 * HOUR, 2.0, error_of_over=200.0, error_of_under=0.0, correct=0.0)],
         silent=("BakehouseBadFeedback",),
@@ -453,14 +461,14 @@ MODEL = [
 STORIES = [*OBJECTIVES, *PODS, *FULL, *MODEL]
 
 
-@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.told)
-def test_those_are_woken_who_can_do_something(story: Story, tmp_path: Path):
-    """Exactly the alerts that are meant fire when they should; where none is meant, none ever does."""
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.title)
+def test_exactly_the_expected_alerts_fire(story: Story, tmp_path: Path):
+    """The expected alerts fire at their minutes, and no other alert fires at any time that is checked."""
     until = min(HOUR, *story.fires) if story.fires else story.minutes
     silence = [(FIRING, minute, {}) for minute in range(0, until, 5)]
-    told = [(FIRING, minute, {_labels(each): 1.0 for each in fires}) for minute, fires in sorted(story.fires.items())]
+    firing = [(FIRING, minute, {_labels(each): 1.0 for each in fires}) for minute, fires in sorted(story.fires.items())]
     rules = [group for group in RULES if group["name"].endswith(story.only)]
-    done = evaluate(tmp_path, rules, story.given, silence + told, step=story.step)
+    done = evaluate(tmp_path, rules, story.given, silence + firing, step=story.step)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -468,43 +476,43 @@ def _labels(labels: Mapping[str, str]) -> str:
     return "{" + ", ".join(f'{name}="{value}"' for name, value in sorted(labels.items())) + "}"
 
 
-# Of each alert one, as it is told: in which story, when, with which labels, and the description.
-SAID = [
+# One alert of each kind: its story, minute, labels and description.
+DESCRIPTIONS = [
     (
         "a burst of failures is over, and so is the page",
         HOUR + 9,
         {"alertname": "BakehouseErrorBudgetBurn", "severity": "page", "long": "1h", "short": "5m"},
-        "3.335% of the requests to house failed within 1h; 0.1% may.",
+        "3.335% of the requests to house failed within 1h. The objective allows 0.1%.",
     ),
     (
         "1.50% of the requests are slow for 310 minutes",
         HOUR + 310,
         {"alertname": "BakehouseLatencyBudgetBurn", "severity": "ticket", "long": "3d", "short": "6h"},
-        "1.261% of the predictions of house took longer than 0.25 s within 3d; 1% may.",
+        "1.261% of the predictions of house took longer than 0.25 s within 3d. The objective allows 1%.",
     ),
     (
         "all pods are gone",
         HOUR + 5,
         {"alertname": "BakehouseDown", "severity": "page"},
-        "Prometheus finds no pod of house in models that answers and has loaded its model.",
+        "Prometheus finds no pod of house in models that answers scrapes and has loaded its model.",
     ),
     (
-        "requests stop while pods are there",
+        "requests stop while pods exist",
         2 * HOUR + 17,
         {"alertname": "BakehouseTrafficGone", "severity": "ticket"},
-        "house had 12k prediction requests in ten minutes an hour ago, and none in the last ten.",
+        "house received 12k prediction requests in ten minutes an hour ago, and none in the last ten minutes.",
     ),
     (
         "half of the pods stay at the old model version",
         HOUR + 16,
         {"alertname": "BakehouseVersionSkew", "severity": "ticket"},
-        "The pods of house serve 2 model versions for longer than a rollout may take.",
+        "The pods of house have served 2 model versions for longer than a rollout may take.",
     ),
     (
         "one pod restarts every ten minutes",
         HOUR + 25,
         {"alertname": "BakehouseCrashLoop", "severity": "ticket", "cause": "container", "pod": "b"},
-        "The server in b started anew 3 times within an hour.",
+        "The server in b restarted 3 times within an hour.",
     ),
     (
         "a serving process of a pod is killed every ten minutes",
@@ -513,69 +521,71 @@ SAID = [
         "b replaced serving processes 3 times within half an hour.",
     ),
     (
-        "a new pod ends before anybody can ask it",
+        "a new pod ends before its first scrape",
         HOUR + 20,
         {"alertname": "BakehouseCrashLoop", "severity": "ticket", "cause": "silence", "pod": "c"},
-        "c answered no scrape for 15 minutes.",
+        "c has answered no scrape for 15 minutes.",
     ),
     (
         "requests are refused, because the queue is full, for half an hour",
         HOUR + 20,
         {"alertname": "BakehouseSaturated", "severity": "ticket", "cause": "refused"},
-        "house refused 100 requests in ten minutes, and has been refusing some for a quarter of an hour.",
+        "house refused 100 requests in ten minutes, and has refused requests for a quarter of an hour.",
     ),
     (
         "requests wait for a thread for half an hour",
         20,
         {"alertname": "BakehouseSaturated", "severity": "ticket", "cause": "queue"},
-        "Requests to house wait 100ms for a thread on average, "
-        "more than a quarter of the 0.25 s that an answer may take.",
+        "Requests to house wait 100ms for a thread on average. "
+        "That is more than a quarter of the 0.25 s that a prediction may take.",
     ),
     (
         "the CPU limit stops the pods most of the time",
         35,
         {"alertname": "BakehouseSaturated", "severity": "ticket", "cause": "cpu"},
-        "The pods of house were stopped by their CPU limit in 60% of the periods in which they ran.",
+        "The CPU limit stopped the pods of house in 60% of the periods in which they ran.",
     ),
     (
-        "the certificate ends in less than two weeks",
+        "the certificate expires in less than two weeks",
         HOUR + 10,
         {"alertname": "BakehouseCertificateExpiring", "severity": "ticket"},
-        "The certificate with which house speaks TLS ends in 13d 20h 26m 0s.",
+        "The TLS certificate of house expires in 13d 20h 26m 0s.",
     ),
     (
         "the values of one feature shift",
         HOUR + 90,
         {"alertname": "BakehouseFeatureDrift", "severity": "ticket", "version": "v1", "feature": "area"},
-        "The values of area that house is asked about differ from those that version v1 was trained on: "
-        "PSI 0.88 over 1h.",
+        "The values of area in requests to house differ from the training data of version v1: PSI 0.88 over 1h.",
     ),
     (
         "the predictions shift",
         HOUR + 90,
         {"alertname": "BakehousePredictionDrift", "severity": "ticket", "version": "v1"},
-        "The predictions of house differ from those that version v1 gave for its training data: PSI 0.88 over 1h.",
+        "The predictions of house differ from those of version v1 on its training data: PSI 0.88 over 1h.",
     ),
     (
-        "predictions are off by a quarter more than on the held-out data",
+        "the error of predictions is a quarter larger than on the held-out data",
         2 * HOUR + 30,
         {"alertname": "BakehouseBadFeedback", "severity": "ticket", "version": "v1", "score": "mean_absolute_error"},
-        "Predictions of version v1 of house are off by 12.5 on average over 1d, "
-        "more than on the data held out in training.",
+        "Predictions of version v1 of house are off by 12.5 on average over 1d, more than on the held-out data.",
     ),
     (
-        "fewer predictions are right than of the held-out data",
+        "fewer predictions are correct than on the held-out data",
         2 * HOUR + 30,
         {"alertname": "BakehouseBadFeedback", "severity": "ticket", "version": "v1", "score": "accuracy"},
-        "78% of the predictions of version v1 of house are right over 1d, fewer than of the data held out in training.",
+        "78% of the predictions of version v1 of house are correct over 1d, fewer than on the held-out data.",
     ),
 ]
 
 
-@pytest.mark.parametrize(("told", "minute", "labels", "description"), SAID, ids=[each[3] for each in SAID])
-def test_alerts_say_what_they_found(told: str, minute: int, labels: dict[str, str], description: str, tmp_path: Path):
-    """In words, with numbers for people, the release and what is at fault."""
-    (story,) = [each for each in STORIES if each.told == told]
+@pytest.mark.parametrize(
+    ("title", "minute", "labels", "description"), DESCRIPTIONS, ids=[each[3] for each in DESCRIPTIONS]
+)
+def test_descriptions_name_the_release_and_its_problem(
+    title: str, minute: int, labels: dict[str, str], description: str, tmp_path: Path
+):
+    """Numbers are rounded for people."""
+    (story,) = [each for each in STORIES if each.title == title]
     given = {name: value for name, value in labels.items() if name != "alertname"}
     rules = [
         {
@@ -598,14 +608,14 @@ def _has(rule: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return rule["labels"].items() <= labels.items()
 
 
-def test_something_is_said_of_every_kind_of_alert():
-    """Of both burns one of four."""
-    said = {(labels["alertname"], labels.get("cause"), labels.get("score")) for _, _, labels, _ in SAID}
-    assert said == {(name, rule["labels"].get("cause"), rule["labels"].get("score")) for name, rule in ALERT_RULES}
+def test_every_kind_of_alert_has_a_tested_description():
+    """One of the four windows is enough for a budget."""
+    described = {(labels["alertname"], labels.get("cause"), labels.get("score")) for _, _, labels, _ in DESCRIPTIONS}
+    assert described == {(name, rule["labels"].get("cause"), rule["labels"].get("score")) for name, rule in ALERT_RULES}
 
 
 def test_every_alert_fires_in_a_story_and_is_silent_in_another():
-    """An alert that is added needs both."""
+    """A new alert needs both stories."""
     fire = {each["alertname"] for story in STORIES for fires in story.fires.values() for each in fires}
     silent = {name for story in STORIES for name in story.silent if not story.fires}
     assert fire == ALERTS
@@ -613,7 +623,7 @@ def test_every_alert_fires_in_a_story_and_is_silent_in_another():
 
 
 def test_every_alert_of_several_kinds_fires_in_each():
-    """By severity, cause, window and score, as the rules have them."""
+    """Kinds differ in severity, cause, window or score."""
     kinds = {tuple(sorted({**rule["labels"], "alertname": name}.items())) for name, rule in ALERT_RULES}
     seen = {
         tuple(sorted((name, value) for name, value in each.items() if name != "feature"))
@@ -626,12 +636,12 @@ def test_every_alert_of_several_kinds_fires_in_each():
 
 @pytest.mark.parametrize("name", sorted(ALERTS))
 def test_every_alert_has_a_runbook(name: str):
-    """It says what it means, what to look at, what to do, and when it is not what it seems."""
+    """Its headings are always the same."""
     page = (RUNBOOKS / f"{name}.md").read_text()
     assert page.startswith(f"# {name}\n")
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == HEADINGS
 
 
 def test_every_runbook_is_of_an_alert():
-    """Pages of alerts that are gone go too."""
+    """Remove the page with its alert."""
     assert {file.stem for file in RUNBOOKS.glob("*.md")} == ALERTS

@@ -1,4 +1,4 @@
-"""The dashboards of the chart keep the rules by which dashboards are linted, and Grafana and Prometheus read them."""
+"""The dashboards of the chart keep the rules of dashboard linters, and Grafana and Prometheus can read them."""
 
 import copy
 import json
@@ -15,7 +15,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from tests.support.cluster import wait_until
-from tests.support.pods import rendered
+from tests.support.objects import rendered
 from tests.support.prometheus import RunningPrometheus, prometheus_command
 from tests.support.promtool import promtool
 from tools.dashboards import FOLDER, texts
@@ -24,19 +24,18 @@ from tools.panels import VARIABLE, panels, queries, query
 
 DASHBOARDS = {name.removesuffix(".json"): json.loads(text) for name, text in texts().items()}
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-# Something for each variable, so that a query is PromQL.
+# A value for each variable, so that a query is PromQL.
 VARIABLES = {
     "datasource": "prometheus", "namespace": "models", "release": "house", "version": "v1|v2", "feature": "area",
     "window": "30d", "le": "0.25", "__rate_interval": "1m", "__range": "3h",
 }  # fmt: skip
 COUNTER = re.compile(r"\w+_(?:total|count|sum|bucket)\b")
 BARE_SERIES = re.compile(r"\b(?:bakehouse[\w:]*|process_\w+|up)(?![\w:{])")
-# A counter that is read as it is: how often a pod's processes started is a number to look at.
-READ_AS_IT_IS = {"bakehouse_processes_started_total"}
-# Of Grafana's data source for Prometheus, and not in the schema.
-TEXTS_OF_ANNOTATIONS = ("titleFormat", "textFormat")
-# Series of the process and those without a version: all but what
-# service/observability/metrics.py and the rules label with it.
+# A counter to show without a rate: the number of processes that a pod started.
+SHOWN_RAW = {"bakehouse_processes_started_total"}
+# Members that Grafana's data source for Prometheus reads, and that the schema lacks.
+ANNOTATION_TEXTS = ("titleFormat", "textFormat")
+# Series with the label version. Others are of the process.
 OF_VERSION = re.compile(
     r"bakehouse_(?:http_requests_total|http_request_duration_seconds|predicted|prediction|feature|feedback|model_score)"
     r"|bakehouse:(?:feature|prediction|feedback)"
@@ -50,28 +49,28 @@ def _board(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def exprs(board: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield panels' titles and queries with their variables."""
+    """Yield the panels' titles, and their queries with variables."""
     for each in queries(board, {name: f"${name}" for name in VARIABLES}):
         yield each.panel, each.expr
 
 
 def test_files_are_as_built():
-    """What the chart installs is what the code says; make docs writes it."""
+    """The files of the chart are up to date. make docs writes them."""
     assert {file.name: file.read_text() for file in FOLDER.iterdir()} == texts()
 
 
 def test_grafana_reads_all_of_it(board: dict[str, Any]):
-    """The schema takes the file in and gives the same back: no member is misspelt; mypy looks at their types."""
+    """The schema reads and writes the same file, so no member is misspelt. mypy checks their types."""
     known = copy.deepcopy(board)
     for annotation in known["annotations"]["list"]:
-        for text in TEXTS_OF_ANNOTATIONS:
+        for text in ANNOTATION_TEXTS:
             del annotation[text]
     assert json.loads(json.dumps(Dashboard.from_json(known), cls=JSONEncoder)) == known
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_addresses_never_change(name: str):
-    """Bookmarks and links from alerts hold, and nobody makes a change that the next release would overwrite."""
+    """Bookmarks and links stay valid. Nobody can edit a dashboard that the next release would overwrite."""
     board = DASHBOARDS[name]
     assert board["uid"] == f"bakehouse-{name}"
     assert board["editable"] is False
@@ -80,32 +79,32 @@ def test_addresses_never_change(name: str):
 
 
 def test_titles_are_not_shared():
-    """Grafana provisions no folder in which two dashboards have one title; a panel is known by its title."""
+    """Grafana does not provision a folder with two dashboards of one title. Panels are identified by their titles."""
     assert len({board["title"] for board in DASHBOARDS.values()}) == len(DASHBOARDS)
     for board in DASHBOARDS.values():
         titles = [panel["title"] for panel in panels(board)]
         assert len(set(titles)) == len(titles)
 
 
-def test_each_leads_to_the_others(board: dict[str, Any]):
-    """With the release and the time that one looks at."""
+def test_each_links_to_the_others(board: dict[str, Any]):
+    """The link keeps the release and the time range."""
     (link,) = board["links"]
     assert (link["type"], link["includeVars"], link["keepTime"]) == ("dashboards", True, True)
     assert set(link["tags"]) <= set(board["tags"])
 
 
 def test_it_refreshes_and_shows_rollouts(board: dict[str, Any]):
-    """A dashboard on a wall stays true, and says when which version came."""
+    """A dashboard on a wall stays current, and marks the start of each version."""
     assert board["refresh"] in ("30s", "5m")
     (rollouts,) = board["annotations"]["list"]
     assert rollouts["name"] == "Rollouts"
-    shown = re.findall(r"{{(\w+)}}", "".join(rollouts[text] for text in TEXTS_OF_ANNOTATIONS))
+    shown = re.findall(r"{{(\w+)}}", "".join(rollouts[text] for text in ANNOTATION_TEXTS))
     assert shown == ["release", "version"]
-    assert "by (release, version)" in rollouts["expr"], "which keeps the labels that are shown"
+    assert "by (release, version)" in rollouts["expr"], "the query keeps the labels that are shown"
 
 
 def test_variables_choose_the_release(board: dict[str, Any]):
-    """The same ones in the same order everywhere, asked for again when the time changes; versions may be several."""
+    """Every dashboard has the same variables in the same order. Only versions may be several."""
     listed = board["templating"]["list"]
     assert [variable["name"] for variable in listed][:4] == ["datasource", "namespace", "release", "version"]
     assert (listed[0]["type"], listed[0]["query"]) == ("datasource", "prometheus")
@@ -115,15 +114,15 @@ def test_variables_choose_the_release(board: dict[str, Any]):
     assert [variable["name"] for variable in listed if variable["multi"]] == ["version"]
 
 
-def test_every_variable_that_is_used_is_there(board: dict[str, Any]):
-    """And none is there that no panel uses."""
+def test_variables_exist_and_are_used(board: dict[str, Any]):
+    """A panel uses no other variable, and no variable is unused."""
     known = {variable["name"] for variable in board["templating"]["list"]}
     used = {found[1] or found[2] for found in VARIABLE.finditer(json.dumps(board))}
     assert {name for name in used if not name.startswith("__")} == known
 
 
-def test_panels_say_what_they_show(board: dict[str, Any]):
-    """Title, description and unit, and the data source that was chosen."""
+def test_panels_are_described(board: dict[str, Any]):
+    """Each has a title, a description, a unit, queries, and the chosen data source."""
     for panel in panels(board):
         assert panel["title"]
         assert panel["description"].endswith(".")
@@ -134,14 +133,14 @@ def test_panels_say_what_they_show(board: dict[str, Any]):
 
 
 def test_shares_are_in_percent(board: dict[str, Any]):
-    """What is described as a share reads as one: 0.93 may be anything."""
+    """A panel described as a share has the unit percent: 0.93 may mean anything."""
     for panel in panels(board):
         if panel["description"].startswith(("Share of", "The share of")):
             assert panel["fieldConfig"]["defaults"]["unit"] == "percentunit", panel["title"]
 
 
-def test_colours_of_burn_rates_hold_for_any_window():
-    """The rates of the alerts depend on slo.days, which a dashboard of all releases does not know."""
+def test_colors_of_burn_rates_hold_for_any_window():
+    """The thresholds of the alerts depend on slo.days, which a dashboard of all releases does not know."""
     burns = [panel for panel in panels(DASHBOARDS["slo"]) if panel["title"].startswith("Burn")]
     assert burns
     for panel in burns:
@@ -151,7 +150,7 @@ def test_colours_of_burn_rates_hold_for_any_window():
 
 
 def test_no_panel_hides_another(board: dict[str, Any]):
-    """Each has its own place on the grid, and rows are filled."""
+    """Each has its own place on the grid, and rows are full."""
     taken = [
         (x, y)
         for panel in board["panels"]
@@ -164,7 +163,7 @@ def test_no_panel_hides_another(board: dict[str, Any]):
 
 
 def test_curves_have_names(board: dict[str, Any]):
-    """A legend instead of a row of braces, with labels that the query keeps."""
+    """Each curve has a legend, with labels that the query keeps."""
     for panel in panels(board):
         for target in panel["targets"]:
             assert target["legendFormat"] or panel["type"] == "table"
@@ -172,8 +171,8 @@ def test_curves_have_names(board: dict[str, Any]):
                 assert re.search(rf"by \([^)]*\b{label}\b", target["expr"]), target["expr"]
 
 
-def test_queries_ask_for_the_chosen_release_only(board: dict[str, Any]):
-    """Every selector matches the namespace and the release, and the version where the series have one."""
+def test_queries_select_the_chosen_release_only(board: dict[str, Any]):
+    """Every selector matches the namespace and the release, and the version if the series has one."""
     for panel, expr in exprs(board):
         assert not BARE_SERIES.search(re.sub(r"{[^}]*}", "{}", expr)), f"{panel}: {expr}"
         for series, matchers in re.findall(r"([\w:]+){([^}]*)}", expr):
@@ -184,8 +183,8 @@ def test_queries_ask_for_the_chosen_release_only(board: dict[str, Any]):
             assert not {"job", "instance"} & set(re.findall(r"(\w+)=", matchers))
 
 
-def test_a_variable_of_one_value_is_no_pattern(board: dict[str, Any]):
-    """Grafana escapes for =~ only what may be several values: (cm) in a feature's name would match nothing."""
+def test_a_variable_of_one_value_is_not_a_pattern(board: dict[str, Any]):
+    """Grafana escapes for =~ only variables of several values: (cm) in a feature's name would match nothing."""
     several = {each["name"] for each in board["templating"]["list"] if each["multi"] or each["includeAll"]}
     matchers = re.findall(r'\w+(=~|=)\\"\$(\w+)\\"', json.dumps(board))
     assert matchers
@@ -194,10 +193,10 @@ def test_a_variable_of_one_value_is_no_pattern(board: dict[str, Any]):
 
 
 def test_counters_are_never_read_raw(board: dict[str, Any]):
-    """Their rate over an interval that fits the scrapes, or their increase over the time that is meant."""
+    """Queries use their rate over an interval that fits the scrapes, or their increase over a window."""
     for panel, expr in exprs(board):
         for counter in COUNTER.findall(expr):
-            if counter in READ_AS_IT_IS:
+            if counter in SHOWN_RAW:
                 continue
             within = re.findall(rf"(?:rate|increase)\({counter}\{{[^}}]*\}}\[\$(\w+)\]\)", expr)
             assert len(within) == len(re.findall(rf"{counter}\b", expr)), f"{panel}: {expr}"
@@ -207,7 +206,7 @@ def test_counters_are_never_read_raw(board: dict[str, Any]):
 
 
 def test_prometheus_can_read_every_query(tmp_path: Path):
-    """With values for the variables, as a group of rules that promtool checks."""
+    """They are checked as rules, with values for the variables."""
     found = {each for board in DASHBOARDS.values() for each in queries(board, VARIABLES)}
     rules = [{"record": f"query{number}", "expr": each.expr} for number, each in enumerate(sorted(found))]
     file = tmp_path / "queries.yaml"
@@ -221,18 +220,18 @@ def test_prometheus_can_read_every_query(tmp_path: Path):
 
 
 def installed(of: str = "default", **values: Any) -> list[dict[str, Any]]:
-    """Return the ConfigMaps and GrafanaDashboards that values of metrics.dashboards give a release of a namespace."""
+    """Return the ConfigMaps and GrafanaDashboards of a release in a namespace, by values of metrics.dashboards."""
     found = rendered({"metrics": {"dashboards": values}}, namespace=of)
     return [each for each in found if "-dashboard-" in each["metadata"]["name"]]
 
 
-def test_a_release_brings_no_dashboard_unasked():
-    """Where nobody reads ConfigMaps as dashboards, there are none."""
+def test_a_release_has_no_dashboards_by_default():
+    """They need a Grafana that reads ConfigMaps."""
     assert installed() == []
 
 
 def test_config_maps_hold_the_files_as_they_are():
-    """Helm reads nothing into Grafana's braces; a file has one name in all releases, so the sidecar keeps it once."""
+    """Helm leaves Grafana's braces. A file has one name in all releases, so the sidecar keeps it once."""
     found = installed(enabled=True)
     files = {file: text for each in found for file, text in each["data"].items()}
     assert files == {f"bakehouse-{name}": text for name, text in texts().items()}
@@ -245,7 +244,7 @@ def test_config_maps_hold_the_files_as_they_are():
 
 
 def test_the_sidecar_finds_them():
-    """By a label and a folder that are the user's to say, in a namespace that it reads."""
+    """The label, the folder and the namespace are values."""
     for each in installed(enabled=True):
         assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
         assert "annotations" not in each["metadata"]
@@ -256,17 +255,17 @@ def test_the_sidecar_finds_them():
 
 
 def test_releases_of_one_name_share_the_namespace_of_the_sidecar():
-    """Helm refuses a release whose object is there already, and Kubernetes a name of more than 253 characters."""
+    """Helm refuses a release with an object that exists, and Kubernetes a name of more than 253 characters."""
     namespaces = ["red", "blue", "n" * 63]
     names = [each["metadata"]["name"] for of in namespaces for each in installed(of, enabled=True, namespace="grafana")]
     assert len(set(names)) == len(names) == len(namespaces) * len(DASHBOARDS)
     # A namespace has no dot, so that no release of another one can be called the same.
     assert {name.partition(".")[0] for name in names} == set(namespaces)
-    assert max(len(name) for name in names) < 253 - 50, "of which the release's name has at most 50"
+    assert max(len(name) for name in names) < 253 - 50, "the release's name has at most 50 of them"
 
 
 def test_the_grafana_operator_finds_them():
-    """Each object refers to a file of a ConfigMap that is there, in its own namespace."""
+    """Each object refers to a file of an existing ConfigMap, in its own namespace."""
     selector = {"matchLabels": {"dashboards": "grafana"}}
     own = {"enabled": True, "instanceSelector": selector, "resyncPeriod": "10m", "folder": "Models: 1"}
     found = installed(enabled=True, namespace="grafana", grafanaDashboard=own)
@@ -285,11 +284,13 @@ def test_the_grafana_operator_finds_them():
 
 
 def test_a_plain_prometheus_reads_what_the_guide_gives_it(tmp_path: Path):
-    """The scrapes as they are written there, and as rules what follows the line "spec:" of the chart's object."""
+    """The rules are the lines after "spec:" of the chart's object."""
     guide = (FOLDER.parents[2] / "docs/how-to/monitoring.md").read_text()
+    assert "-s templates/prometheusrule.yaml" in guide
     assert "| sed '1,/^spec:/d'" in guide
     values = {"image": {"tag": "v1"}, "metrics": {"monitor": {"kind": "PodMonitor"}, "rules": {"enabled": True}}}
-    (tmp_path / "house.rules.yaml").write_text(templates(values)["templates/rules.yaml"].partition("\nspec:\n")[2])
+    rules = templates(values)["templates/prometheusrule.yaml"].partition("\nspec:\n")[2]
+    (tmp_path / "house.rules.yaml").write_text(rules)
     (scrapes,) = re.findall(r"```yaml\n(scrape_configs:.*?)```", guide, re.DOTALL)
     file = tmp_path / "prometheus.yaml"
     file.write_text(f"rule_files: [house.rules.yaml]\n{scrapes}")
@@ -301,8 +302,8 @@ def test_a_plain_prometheus_reads_what_the_guide_gives_it(tmp_path: Path):
 # Pictures -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_release_that_prometheus_does_not_know_is_a_sentence(tmp_path: Path):
-    """Whoever draws pictures reads which releases there are, and the pictures of before are still there."""
+def test_pictures_of_an_unknown_release_are_refused(tmp_path: Path):
+    """The message lists the known releases, and no picture is written."""
     info = {
         "record": "bakehouse_model_info",
         "expr": "vector(1)",

@@ -1,4 +1,4 @@
-"""What the chart's rules record is what NumPy, SciPy and scikit-learn compute from the same data."""
+"""The chart's rules record what NumPy, SciPy and scikit-learn compute from the same data."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -16,12 +16,12 @@ from tests.support.rules import (
     NAMESPACE,
     RELEASE,
     Phases,
+    PodHistory,
     Series,
     evaluate,
     feedback,
     groups,
     json_labels,
-    pod,
     rows_by_bin,
     run_promtool,
 )
@@ -42,10 +42,10 @@ Expect = Callable[..., None]
 
 @pytest.fixture
 def expect(tmp_path: Path) -> Expect:
-    """Return a function that has rules evaluated on series, and compares recorded series with numbers."""
+    """Return a function that evaluates rules on series, and compares recorded series with numbers."""
 
     def compare(given: Iterable[Series], minute: int, numbers: dict[str, float], within: float = 1e-6) -> None:
-        # One series each, and near the number; of what is missing or far away nothing would be counted.
+        # Each query has one series near the number. A missing or distant one would not be counted.
         near = {
             query: f"abs({query} - {number!r}) <= {within * (abs(number) or 1.0)!r}"
             for query, number in zip(numbers, map(float, numbers.values()), strict=True)
@@ -77,12 +77,12 @@ def psi(p: np.ndarray, q: np.ndarray) -> float:
 
 
 def jumps_to(count: float) -> Phases:
-    """Return the rates of a counter that is 0, and then at once this."""
+    """Return the rates of a counter that jumps from 0 to this."""
     return [(40, 0.0), (1, float(count)), (1, 0.0)]
 
 
 def test_drift_is_what_numpy_computes(expect: Expect):
-    """Of two versions, over the pods of each, with bins that nothing fell into, now or in training."""
+    """There are two versions with several pods, and bins that are empty now or in training."""
     random = np.random.default_rng(7)
     given: list[Series] = []
     numbers: dict[str, float] = {}
@@ -107,14 +107,14 @@ def test_drift_is_what_numpy_computes(expect: Expect):
 
 
 def test_equal_shares_are_no_drift(expect: Expect):
-    """Not even by the last bit, of which a square root would make something, or nothing at all."""
+    """A rounding error in the last bit must not become a distance or NaN by the square root."""
     reference = dict.fromkeys(("a", "b", "c"), 1 / 3)
     given = rows_by_bin("a", 100, reference, dict.fromkeys(reference, jumps_to(1000)), feature="area")
     expect(given, 90, {of("feature_drift_psi"): 0.0, of("feature_drift_js_distance"): 0.0})
 
 
 def test_rows_of_a_pod_that_is_gone_count(expect: Expect):
-    """As well as increase() knows them, which guesses what happened between the last scrape and the end."""
+    """increase() extrapolates from the last scrape to the end of the pod."""
     reference = {"a": 0.5, "b": 0.5}
     gone = [
         {**each, "values": " ".join([*each["values"].split()[:70], "stale"])}
@@ -127,14 +127,14 @@ def test_rows_of_a_pod_that_is_gone_count(expect: Expect):
 # Objectives -----------------------------------------------------------------------------------------------------------
 
 
-def test_shares_of_requests_are_there_from_the_first_scrape_on(expect: Expect):
-    """0 and no gap where nothing failed or nobody asked, over every window; else the share."""
+def test_shares_of_requests_exist_from_the_first_scrape_on(expect: Expect):
+    """Without failures or without requests, the share is 0 over every window."""
     windows = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
     ratios = ("http_requests:ratio_failed_rate", "predict_latency:ratio_slow_rate")
     zero = {of(f"{ratio}{window}"): 0.0 for ratio in ratios for window in windows}
-    expect(pod("a", 1.0, 20, requests=[(1, None)]), 0, zero)
-    expect(pod("a", 1.0, 20), 10, zero)
-    given = chain(pod("a", 1.0, 90, failed=6.0, slow=60.0), pod("b", 1.0, 90))
+    expect(PodHistory("a", requests=[(1, None)]).series(20), 0, zero)
+    expect(PodHistory("a").series(20), 10, zero)
+    given = chain(PodHistory("a", failed=6.0, slow=60.0).series(90), PodHistory("b").series(90))
     expect(
         given,
         80,
@@ -147,7 +147,7 @@ def test_shares_of_requests_are_there_from_the_first_scrape_on(expect: Expect):
 
 
 def test_dashboards_find_the_objectives(expect: Expect):
-    """Also before anybody asked for anything: the shares, the days and the bucket."""
+    """They exist before the first request, with the shares, the days and the bucket."""
     promised = {"namespace": NAMESPACE, "release": RELEASE, "window": "30d"}
     numbers = {
         of("slo:objective_ratio", **promised, slo="availability"): 0.999,
@@ -161,7 +161,7 @@ def test_dashboards_find_the_objectives(expect: Expect):
 
 
 def test_errors_of_a_regression_are_those_of_scikit_learn(expect: Expect):
-    """From the sums that two pods count."""
+    """Two pods count the sums."""
     random = np.random.default_rng(3)
     y_true = random.normal(100, 20, size=500)
     y_pred = y_true + random.normal(2, 10, size=500)
@@ -179,7 +179,7 @@ def test_errors_of_a_regression_are_those_of_scikit_learn(expect: Expect):
 
 
 def test_scores_of_a_classification_are_those_of_scikit_learn(expect: Expect):
-    """Accuracy, log loss and Brier score of two classes."""
+    """The scores are accuracy, log loss and Brier score of two classes."""
     random = np.random.default_rng(5)
     probability = random.uniform(0.01, 0.99, size=400)
     y_true = (random.uniform(size=400) < probability).astype(int)
@@ -203,15 +203,15 @@ def test_scores_of_a_classification_are_those_of_scikit_learn(expect: Expect):
 
 @pytest.mark.parametrize("setup", ["monitoring", "everything"])
 def test_promtool_finds_nothing_wrong(setup: str, tmp_path: Path):
-    """Neither an expression nor two rules of one name and labels."""
+    """There is no invalid expression, and no two rules have one name and labels."""
     rule = one(render(SETUPS[setup]), "PrometheusRule")
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]))
     done = run_promtool("check", "rules", "--lint=all", "--lint-fatal", tmp_path / "rules.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_queries_of_runbooks_are_queries(tmp_path: Path):
-    """Whoever is woken copies them."""
+def test_queries_of_runbooks_are_valid(tmp_path: Path):
+    """People on call copy them."""
     queries = [query for page in sorted((ROOT / "docs/runbooks").glob("*.md")) for query in _queries(page.read_text())]
     assert len(queries) > 20
     rules = [{"record": f"query{number}", "expr": query} for number, query in enumerate(queries)]
@@ -231,12 +231,12 @@ def _queries(page: str) -> list[str]:
 
 
 @pytest.mark.skipif(not METRICS.exists(), reason="docs/reference/metrics.md is not written")
-def test_rules_and_runbooks_ask_for_metrics_that_there_are():
-    """A metric that is renamed is renamed here too."""
-    tables = "\n".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+def test_rules_and_runbooks_use_existing_metrics():
+    """Rename a metric here too."""
+    tables = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
     known = set(re.findall(r"^\| `(\w+)", tables, re.MULTILINE)) | {"up"}
     pages = [query for page in (ROOT / "docs/runbooks").glob("*.md") for query in _queries(page.read_text())]
     expressions = [rule["expr"] for group in RULES for rule in group["rules"]] + pages
-    asked = {name for text in expressions for name in re.findall(r"\b(?:bakehouse|process)_\w+", text)}
-    histograms = {name: re.sub(r"_(bucket|count|sum)$", "", name) for name in asked}
-    assert {name for name in asked if name not in known and histograms[name] not in known} == set()
+    used = {name for text in expressions for name in re.findall(r"\b(?:bakehouse|process)_\w+", text)}
+    histograms = {name: re.sub(r"_(bucket|count|sum)$", "", name) for name in used}
+    assert {name for name in used if name not in known and histograms[name] not in known} == set()

@@ -1,45 +1,43 @@
-"""Every setup of ci/ installs and upgrades: its objects are valid, fit together and are restricted."""
+"""Every setup of ci/ installs and upgrades: its objects are valid, consistent and restricted."""
 
 from dataclasses import fields
-from typing import Any
 
 import pytest
 
 from service.settings import Settings
 from tests.chart.conftest import SETUPS
 from tests.support.kubernetes import problems
-from tests.support.pods import pods, restrictions_missed, selects
+from tests.support.objects import Objects, pods, restrictions_missed, selects
 from tools.helm import lint, notes, one
 
-STANDARD = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "managed-by")} | {"helm.sh/chart"}
-Objects = list[dict[str, Any]]
+STANDARD_LABELS = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "managed-by")} | {"helm.sh/chart"}
 
 
 def test_every_object_is_valid(found: Objects):
-    """The API servers of all supported versions know every field, in hooks and tests too."""
+    """The API servers of all supported versions accept every field, in hooks and tests too."""
     assert problems(found) == []
 
 
 @pytest.mark.parametrize("setup", SETUPS)
 def test_lint_and_notes(setup: str):
-    """Nothing to warn of, and the notes name the release's namespace."""
+    """The linter has no warning, and the notes name the release's namespace."""
     assert lint(SETUPS[setup]) == []
     assert "helm -n models test house" in notes(SETUPS[setup], namespace="models")
 
 
-def test_every_object_is_of_the_release(found: Objects):
-    """Its namespace and labels say so, and no two have one name."""
+def test_every_object_belongs_to_the_release(found: Objects):
+    """It has the namespace and labels of the release, and its own name."""
     own = [each for each in found if not each["metadata"]["name"].endswith("-note")]
     assert {each["metadata"]["namespace"] for each in own} == {"models"}
     for each in own:
-        missing = STANDARD - set(each["metadata"]["labels"]) if each["kind"] != "Pod" else set()
+        missing = STANDARD_LABELS - set(each["metadata"]["labels"]) if each["kind"] != "Pod" else set()
         assert not missing, each["metadata"]["name"]
     names = [(each["kind"], each["metadata"]["name"]) for each in found]
     assert len(names) == len(set(names))
 
 
 def test_only_servers_are_selected(found: Objects):
-    """Traffic, budgets and scrapes are never those of a gate's or a test's pod."""
+    """Traffic, budgets and scrapes never reach the pods of checks."""
     servers = {name for name in pods(found) if name.startswith("Deployment/")}
     for each in found:
         spec = each.get("spec", {})
@@ -56,8 +54,8 @@ def test_only_servers_are_selected(found: Objects):
         assert not {"app.kubernetes.io/version", "helm.sh/chart"} & set(selector["matchLabels"])
 
 
-def test_references_arrive(found: Objects):
-    """What names another object, a port or a volume names one that is there."""
+def test_references_exist(found: Objects):
+    """A reference to an object, a port or a volume leads to one of the release."""
     deployment, service = one(found, "Deployment"), one(found, "Service")
     server = deployment["spec"]["template"]["spec"]["containers"][0]
     ports = {each["name"] for each in server["ports"]}
@@ -80,7 +78,7 @@ def test_references_arrive(found: Objects):
 
 
 def test_names_in_pods_are_unique(found: Objects):
-    """No variable is set twice, and every mount has its one volume."""
+    """No variable is set twice, and every mount has one volume."""
     for pod in pods(found).values():
         volumes = [each["name"] for each in pod["spec"].get("volumes", [])]
         assert len(volumes) == len(set(volumes))
@@ -91,12 +89,12 @@ def test_names_in_pods_are_unique(found: Objects):
 
 
 def test_every_pod_is_restricted(found: Objects):
-    """A namespace that enforces the restricted Pod Security Standard takes them all."""
+    """A namespace that enforces the restricted Pod Security Standard accepts every pod."""
     assert [(name, rule) for name, pod in pods(found).items() for rule in restrictions_missed(pod["spec"])] == []
 
 
 def test_the_service_knows_every_variable_that_the_chart_sets(found: Objects):
-    """Chart and service cannot drift apart."""
+    """The chart sets no variable that the service ignores."""
     known = {item.metadata["name"] for item in fields(Settings)} | {"TZ", "TOKEN", "POD_NAME"}
     for pod in pods(found).values():
         names = {each["name"] for each in pod["spec"]["containers"][0].get("env", [])}

@@ -1,4 +1,4 @@
-"""What checkov finds in rendered objects, and which of its findings are waived for a reason."""
+"""Findings of checkov in rendered objects, and the waivers of those that stand."""
 
 import json
 import os
@@ -12,13 +12,17 @@ from typing import Any, NamedTuple
 import yaml
 
 ROOT = Path(__file__).parents[2]
-# In an environment of its own, which make test builds.
+# Its own environment, which make test builds.
 CHECKOV = ROOT / ".venv-checkov/bin/checkov"
 WAIVERS = ROOT / "tests/chart/waivers.yaml"
+# Compact reports lack the text of each object, which is most of their size.
+OPTIONS = ["--skip-download", "--soft-fail", "--compact"]
+
+Report = dict[str, Any]
 
 
 class Finding(NamedTuple):
-    """A check that failed: its id, the setup and the object (Kind/name) it failed for, and what it asks."""
+    """A check that failed: its id, the setup and the object (Kind/name) that failed it, and its requirement."""
 
     check: str
     setup: str
@@ -26,18 +30,18 @@ class Finding(NamedTuple):
     sentence: str
 
 
-def findings(setups: Mapping[str, Iterable[dict[str, Any]]]) -> list[Finding]:
-    """Return what checkov finds in the objects of each setup, all in one run, which takes seconds.
+def scan(setups: Mapping[str, Iterable[dict[str, Any]]]) -> Report:
+    """Return checkov's report on the objects of each setup. One run takes seconds, whatever the number of setups.
 
     Raises:
-        AssertionError: If checkov fails, or did not look at every setup.
+        AssertionError: If checkov fails.
     """
     assert CHECKOV.exists(), f"{CHECKOV} is missing, make test builds it"
     with TemporaryDirectory() as directory:
-        for setup, found in setups.items():
-            (Path(directory) / f"{setup}.yaml").write_text(yaml.safe_dump_all(found))
+        for setup, objects in setups.items():
+            (Path(directory) / f"{setup}.yaml").write_text(yaml.dump_all(objects, Dumper=yaml.CSafeDumper))
         done = subprocess.run(
-            [CHECKOV, "--directory=.", "--framework=kubernetes", "--output=json", "--skip-download", "--soft-fail"],
+            [CHECKOV, "--directory=.", "--framework=kubernetes", "--output=json", *OPTIONS],
             cwd=directory,
             # A home without the user's configuration of checkov.
             env={"PATH": os.environ["PATH"], "HOME": directory},
@@ -46,16 +50,25 @@ def findings(setups: Mapping[str, Iterable[dict[str, Any]]]) -> list[Finding]:
             timeout=300,
         )
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    report: Report = json.loads(done.stdout)
+    return report
+
+
+def findings(report: Report, setups: Iterable[str]) -> list[Finding]:
+    """Return the checks that failed in these setups of a report.
+
+    Raises:
+        AssertionError: If checkov did not look at every one of them.
+    """
+    wanted = set(setups)
     results = report.get("results", {"passed_checks": [], "failed_checks": []})
-    seen = {Path(each["file_path"]).stem for each in results["passed_checks"] + results["failed_checks"]}
-    assert seen == set(setups), f"checkov looked at {sorted(seen)} of {sorted(setups)}: {report}"
-    return sorted(
-        {
-            Finding(each["check_id"], Path(each["file_path"]).stem, _object(each["resource"]), each["check_name"])
-            for each in results["failed_checks"]
-        }
-    )
+    seen = {Path(each["file_path"]).stem for each in results["passed_checks"] + results["failed_checks"]} & wanted
+    assert seen == wanted, f"checkov looked at {sorted(seen)} of {sorted(wanted)}"
+    failed = {
+        Finding(each["check_id"], Path(each["file_path"]).stem, _object(each["resource"]), each["check_name"])
+        for each in results["failed_checks"]
+    }
+    return sorted(finding for finding in failed if finding.setup in wanted)
 
 
 def _object(resource: str) -> str:
@@ -67,7 +80,7 @@ def read_waivers(file: Path = WAIVERS) -> dict[str, dict[str, Any]]:
     """Return the waivers by their check: {"CKV_K8S_1": {"objects": ["Deployment/*"], "reason": "..."}}.
 
     Raises:
-        AssertionError: If one does not say for which objects and why.
+        AssertionError: If a waiver lacks objects or a reason.
     """
     waivers = yaml.safe_load(file.read_text()) or {}
     for check, waiver in waivers.items():
@@ -78,7 +91,7 @@ def read_waivers(file: Path = WAIVERS) -> dict[str, dict[str, Any]]:
 
 
 def unsettled(found: Iterable[Finding], waivers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the findings that no waiver covers, and the waivers that cover no finding: neither should be."""
+    """Return the findings that no waiver covers, and the waivers that cover no finding."""
     patterns = {(check, pattern) for check, waiver in waivers.items() for pattern in waiver["objects"]}
     used = set()
     messages = []

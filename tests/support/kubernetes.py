@@ -1,4 +1,4 @@
-"""What an API server would refuse of an object, as far as schemas can tell."""
+"""Problems for which an API server would refuse an object, as far as schemas can express them."""
 
 import json
 from collections.abc import Iterable
@@ -17,10 +17,10 @@ OBJECT_META = "https://kubernetes.io/api/_definitions.json#/$defs/io.k8s.apimach
 
 
 def problems(found: Iterable[dict[str, Any]], versions: Iterable[str] = VERSIONS) -> list[str]:
-    """Return what is wrong with objects in these versions of Kubernetes, "Kind/name: path: message (versions)".
+    """Return the problems of objects in these versions of Kubernetes, "Kind/name: path: message (versions)".
 
-    Fields that the schemas do not know are wrong, as with strict field validation, and so is a kind without a schema.
-    The rules that schemas cannot express, such as those in CEL, are not looked at.
+    Unknown fields are problems, as with strict field validation, and so is a kind without a schema. Rules that schemas
+    cannot express, such as those in CEL, are not checked.
     """
     wrong: dict[str, list[str]] = {}
     for each in found:
@@ -39,7 +39,7 @@ def _messages(found: dict[str, Any], version: str) -> Iterable[str]:
         yield f"{name}: no schema of {api_version} {kind}"
         return
     for error in validator.iter_errors(found):
-        # Of the alternatives of anyOf and oneOf, the one that is nearest to being right says most.
+        # Of the alternatives of anyOf and oneOf, the nearest to valid has the most helpful message.
         closest = best_match([error])
         yield f"{name}: {'.'.join(map(str, closest.absolute_path))}: {closest.message}"
 

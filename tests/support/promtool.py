@@ -1,4 +1,4 @@
-"""promtool, which comes with Prometheus: it checks metrics and tests rules."""
+"""promtool, which is part of Prometheus: it checks metrics and tests rules."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import pytest
 
 
 def program(name: str) -> str:
-    """Return the path of a program of Prometheus; without it the test is skipped, or fails where CI is set."""
+    """Return the path of a program of Prometheus. Without it the test is skipped, or fails if CI is set."""
     if found := shutil.which(name):
         return found
     advice = f"{name} is not on the PATH: take it from a release of Prometheus 3 (prometheus.io/download)"

@@ -1,12 +1,12 @@
-"""The chart's rules on series that a test makes up, a sample a minute, evaluated by Prometheus' own promtool."""
+"""The chart's rules on made-up series, a sample a minute, as promtool evaluates them."""
 
 import json
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from tests.support.promtool import promtool
 from tools.helm import one, render
@@ -16,20 +16,20 @@ TARGET = {"namespace": NAMESPACE, "release": RELEASE}
 VALUES = {"image": {"tag": "v1"}, "metrics": {"monitor": {"kind": "PodMonitor"}, "rules": {"enabled": True}}}
 
 Values = list[float | None]
-# What happened for how many minutes, one after the other; a number alone is for all the time.
+# Values by their minutes, one after the other. A number alone is for the whole time.
 Phases = float | Sequence[tuple[int, float | None]]
 Series = dict[str, str]
 
 
 def groups(**values: Any) -> list[dict[str, Any]]:
-    """Return the groups of rules of the release, with further values of the chart."""
+    """Return the rule groups of the release, with further values of the chart."""
     return list(
         one(render({**VALUES, **values}, name=RELEASE, namespace=NAMESPACE), "PrometheusRule")["spec"]["groups"]
     )
 
 
 def over(phases: Phases, minutes: int) -> Values:
-    """Return the value of each minute; None where there is none, and after the last phase the last one's value."""
+    """Return the value of each minute. The last phase goes on, and None means no sample."""
     if isinstance(phases, int | float):
         return [phases] * minutes
     values = [value for length, value in phases for _ in range(length)]
@@ -37,19 +37,19 @@ def over(phases: Phases, minutes: int) -> Values:
 
 
 def counted(rates: Values, present: Values) -> Values:
-    """Return a counter that grows by a rate a minute, and begins with 0 wherever its process does."""
+    """Return a counter that grows by these rates, and begins with 0 whenever it is present again."""
     values: Values = []
-    for rate, here in zip(rates, present, strict=True):
+    for rate, now in zip(rates, present, strict=True):
         before = values[-1] if values else None
-        values.append(None if not here else 0.0 if before is None else before + (rate or 0.0))
+        values.append(None if not now else 0.0 if before is None else before + (rate or 0.0))
     return values
 
 
 def series(metric: str, values: Iterable[float | None], step: int = 1, **labels: str) -> Series:
-    """Return a series of the release for promtool, a sample each step minutes; where there is no value, it ends."""
-    given = json_labels({**TARGET, **labels})
+    """Return a series of the release for promtool, one sample per step minutes. It ends where there is no value."""
+    matchers = json_labels({**TARGET, **labels})
     words = ["stale" if value is None else f"{value:.12g}" for value in values]
-    return {"series": f"{metric}{given}", "values": " ".join(words[::step])}
+    return {"series": f"{metric}{matchers}", "values": " ".join(words[::step])}
 
 
 def json_labels(labels: Mapping[str, str]) -> str:
@@ -57,92 +57,133 @@ def json_labels(labels: Mapping[str, str]) -> str:
     return "{" + ", ".join(f"{name}={json.dumps(value)}" for name, value in labels.items()) + "}"
 
 
-def pod(
-    name: str,
-    up: Phases,
-    minutes: int,
-    version: str = "v1",
-    *,
-    requests: Phases = 600.0,
-    failed: Phases = 0.0,
-    slow: Phases = 0.0,
-    refused: Phases = 0.0,
-    reason: str = "queue_full",
-    waits: float = 0.0,
-    waiting: float = 1.0,
-    throttled: Phases = 0.0,
-    started: Phases = 0.0,
-    certificate_days: float = 90.0,
-    loaded: bool = True,
-    step: int = 1,
-    release: str = RELEASE,
-) -> Iterator[Series]:
-    """Yield the series of a pod.
+@dataclass(frozen=True)
+class PodHistory:
+    """What happens to one pod of the release, minute by minute.
 
     Args:
         name: The pod's name.
-        up: 1 while it answers scrapes, 0 while it does not, None while there is no such pod.
-        minutes: How long the story is.
+        up: 1 while it answers scrapes, 0 while it does not, None while the pod does not exist.
         version: The model version.
-        requests: Predictions a minute; None until the first one.
-        failed: Those among them that are answered 5xx.
-        slow: Those among them that take longer than a quarter of a second.
-        refused: Requests a minute that are refused for a reason.
-        reason: Which one.
-        waits: Seconds that a request waits for a thread, on average over those that wait.
-        waiting: Share of the requests that wait for a thread.
-        throttled: Share of the periods in which the CPU limit stopped it.
-        started: Serving processes a minute that are started beside the first.
-        certificate_days: From the begin of the story to the end of the certificate.
-        loaded: Whether it has loaded its model.
-        step: Minutes between two samples.
         release: The release's name.
+        loaded: Whether it has loaded its model.
+        requests: Predictions per minute. None until the first one.
+        failed: Those of them that get a 5xx.
+        slow: Those of them that take longer than a quarter of a second.
+        refused: Requests per minute that are refused.
+        reason: Why they are refused.
+        waiting: Share of the requests that wait for a thread.
+        waits: Seconds that a waiting request waits, on average.
+        throttled: Share of the periods in which the CPU limit stopped the pod.
+        started: Serving processes started per minute, beside the first.
+        certificate_days: Days from the first minute until the certificate expires.
     """
-    target = {"pod": name, "release": release}
-    of_version = {**target, "version": version}
-    targeted = over(up, minutes)
-    here: Values = [1.0 if value else None for value in targeted]
-    asked = over(requests, minutes)
-    present: Values = [1.0 if value and rate is not None else None for value, rate in zip(here, asked, strict=True)]
-    begins = [minute if value and (minute == 0 or not here[minute - 1]) else 0 for minute, value in enumerate(here)]
-    since = [max(begins[: minute + 1]) for minute in range(minutes)]
 
-    def add(metric: str, rates: Phases, labels: Mapping[str, str], seen: Values = here) -> Series:
-        return series(metric, counted(over(rates, minutes), seen), step, **labels)
+    name: str
+    up: Phases = 1.0
+    version: str = "v1"
+    release: str = RELEASE
+    loaded: bool = True
+    requests: Phases = 600.0
+    failed: Phases = 0.0
+    slow: Phases = 0.0
+    refused: Phases = 0.0
+    reason: str = "queue_full"
+    waiting: float = 1.0
+    waits: float = 0.0
+    throttled: Phases = 0.0
+    started: Phases = 0.0
+    certificate_days: float = 90.0
 
-    def gauge(metric: str, values: Iterable[float], labels: Mapping[str, str]) -> Series:
-        shown = (value if seen else None for value, seen in zip(values, here, strict=True))
-        return series(metric, shown, step, **labels)
+    def series(self, minutes: int, step: int = 1) -> list[Series]:
+        """Return the pod's series for promtool.
 
-    route = {**of_version, "route": "/predict"}
-    yield series("up", targeted, step, **target)
-    if loaded:
-        yield gauge("bakehouse_model_info", over(1.0, minutes), {**of_version, "name": "house_prices"})
-        yield gauge("bakehouse_model_score", over(-10.0, minutes), {**of_version, "score": "neg_mean_absolute_error"})
-        yield gauge("bakehouse_model_score", over(0.9, minutes), {**of_version, "score": "accuracy"})
-    yield gauge("process_start_time_seconds", (60.0 * minute + 1 for minute in since), target)
-    yield gauge("bakehouse_tls_certificate_expiry_timestamp_seconds", over(certificate_days * 86400, minutes), target)
-    yield series(
-        "bakehouse_processes_started_total",
-        (None if value is None else value + 1 for value in counted(over(started, minutes), here)),
-        step,
-        **target,
-    )
-    succeeded = [(every or 0.0) - (bad or 0.0) for every, bad in zip(asked, over(failed, minutes), strict=True)]
-    fast = [(every or 0.0) - (late or 0.0) for every, late in zip(asked, over(slow, minutes), strict=True)]
-    requests_total, duration = "bakehouse_http_requests_total", "bakehouse_http_request_duration_seconds"
-    yield series(requests_total, counted(list(succeeded), present), step, **route, method="POST", status="2xx")
-    yield series(requests_total, counted(over(failed, minutes), present), step, **route, method="POST", status="5xx")
-    yield series(f"{duration}_bucket", counted(list(fast), present), step, **route, le="0.25")
-    yield series(f"{duration}_count", counted(asked, present), step, **route)
-    yield add("bakehouse_http_requests_refused_total", refused, {**target, "reason": reason})
-    queued: Values = [(rate or 0.0) * waiting for rate in asked]
-    yield series("bakehouse_queue_wait_seconds_count", counted(queued, present), step, **target)
-    waited: Values = [(rate or 0.0) * waits for rate in queued]
-    yield series("bakehouse_queue_wait_seconds_sum", counted(waited, present), step, **target)
-    yield add("bakehouse_cpu_periods_total", 600.0, target)
-    stopped: Values = [600.0 * (share or 0.0) for share in over(throttled, minutes)]
-    yield series("bakehouse_cpu_throttled_periods_total", counted(stopped, here), step, **target)
+        Args:
+            minutes: How long they are.
+            step: Minutes between two samples.
+        """
+        clock = _Clock(self, minutes, step)
+        return [*_state(clock), *_requests(clock), *_saturation(clock)]
+
+
+class _Clock:
+    """The minutes of a pod's history: when it answers scrapes, and since when it counts requests."""
+
+    def __init__(self, pod: PodHistory, minutes: int, step: int) -> None:
+        self.pod, self.minutes, self.step = pod, minutes, step
+        self.target = {"pod": pod.name, "release": pod.release}
+        self.of_version = {**self.target, "version": pod.version}
+        self.up = self.over(pod.up)
+        self.alive: Values = [1.0 if value else None for value in self.up]
+        self.requests = self.over(pod.requests)
+        pairs = zip(self.alive, self.requests, strict=True)
+        self.serving: Values = [1.0 if value and rate is not None else None for value, rate in pairs]
+
+    def over(self, phases: Phases) -> Values:
+        """Return the value of each minute."""
+        return over(phases, self.minutes)
+
+    def counter(self, metric: str, rates: Values, present: Values, **labels: str) -> Series:
+        """Return a counter of these rates a minute, which begins with 0 whenever it is present again."""
+        return series(metric, counted(rates, present), self.step, **labels)
+
+    def gauge(self, metric: str, values: Iterable[float | None], **labels: str) -> Series:
+        """Return a gauge that exists while the pod is alive."""
+        shown = (value if alive else None for value, alive in zip(values, self.alive, strict=True))
+        return series(metric, shown, self.step, **labels)
+
+
+def _state(clock: _Clock) -> Iterator[Series]:
+    """Yield the series of the pod itself: whether it is up, its model, its processes and its certificate."""
+    pod, alive = clock.pod, clock.alive
+    starts = [minute if now and (minute == 0 or not alive[minute - 1]) else 0 for minute, now in enumerate(alive)]
+    last_start = accumulate(starts, max)
+    expiry = clock.over(pod.certificate_days * 86400)
+    started = counted(clock.over(pod.started), alive)
+    yield series("up", clock.up, clock.step, **clock.target)
+    if pod.loaded:
+        scores = {"neg_mean_absolute_error": -10.0, "accuracy": 0.9}
+        yield clock.gauge("bakehouse_model_info", clock.over(1.0), **clock.of_version, name="house_prices")
+        for score, value in scores.items():
+            yield clock.gauge("bakehouse_model_score", clock.over(value), **clock.of_version, score=score)
+    yield clock.gauge("process_start_time_seconds", (60.0 * minute + 1 for minute in last_start), **clock.target)
+    yield clock.gauge("bakehouse_tls_certificate_expiry_timestamp_seconds", expiry, **clock.target)
+    processes = (None if value is None else value + 1 for value in started)
+    yield series("bakehouse_processes_started_total", processes, clock.step, **clock.target)
+
+
+def _requests(clock: _Clock) -> Iterator[Series]:
+    """Yield the predictions: how many succeeded, failed, and were fast."""
+    failed, slow = clock.over(clock.pod.failed), clock.over(clock.pod.slow)
+    route = {**clock.of_version, "route": "/predict"}
+    total, duration = "bakehouse_http_requests_total", "bakehouse_http_request_duration_seconds"
+    succeeded = _minus(clock.requests, failed)
+    yield clock.counter(total, succeeded, clock.serving, **route, method="POST", status="2xx")
+    yield clock.counter(total, failed, clock.serving, **route, method="POST", status="5xx")
+    yield clock.counter(f"{duration}_bucket", _minus(clock.requests, slow), clock.serving, **route, le="0.25")
+    yield clock.counter(f"{duration}_count", clock.requests, clock.serving, **route)
+
+
+def _saturation(clock: _Clock) -> Iterator[Series]:
+    """Yield what shows that a pod is full: refused and waiting requests, and CPU periods."""
+    pod, target = clock.pod, clock.target
+    refused = clock.over(pod.refused)
+    yield clock.counter("bakehouse_http_requests_refused_total", refused, clock.alive, **target, reason=pod.reason)
+    queued = _times(clock.requests, pod.waiting)
+    yield clock.counter("bakehouse_queue_wait_seconds_count", queued, clock.serving, **target)
+    yield clock.counter("bakehouse_queue_wait_seconds_sum", _times(queued, pod.waits), clock.serving, **target)
+    periods = 600.0
+    stopped = _times(clock.over(pod.throttled), periods)
+    yield clock.counter("bakehouse_cpu_periods_total", clock.over(periods), clock.alive, **target)
+    yield clock.counter("bakehouse_cpu_throttled_periods_total", stopped, clock.alive, **target)
+
+
+def _minus(values: Values, others: Values) -> Values:
+    return [(value or 0.0) - (other or 0.0) for value, other in zip(values, others, strict=True)]
+
+
+def _times(values: Values, factor: float) -> Values:
+    return [(value or 0.0) * factor for value in values]
 
 
 def rows_by_bin(
@@ -153,23 +194,23 @@ def rows_by_bin(
     version: str = "v1",
     feature: str | None = None,
 ) -> Iterator[Series]:
-    """Yield a pod's rows a minute by bin, and the bins' shares in training; of predictions, if no feature is named."""
-    what = "prediction" if feature is None else "feature"
+    """Yield a pod's rows per minute by bin, and the bins' shares in training. Without a feature, of predictions."""
+    subject = "prediction" if feature is None else "feature"
     labels = {"pod": name, "version": version, **({} if feature is None else {"feature": feature})}
     for place, share in reference.items():
         own = {**labels, "bin": place, "kind": place if place in ("missing", "unknown", "other") else "inside"}
         counts = counted(over(rows.get(place, 0.0), minutes), over(1.0, minutes))
-        yield series(f"bakehouse_{what}_rows_total", counts, **own)
-        yield series(f"bakehouse_{what}_reference_ratio", over(share, minutes), **own)
+        yield series(f"bakehouse_{subject}_rows_total", counts, **own)
+        yield series(f"bakehouse_{subject}_reference_ratio", over(share, minutes), **own)
 
 
 def feedback(name: str, minutes: int, rows: Phases, version: str = "v1", **sums: Phases) -> Iterator[Series]:
-    """Yield a pod's true values a minute, and what else grows with them: error_over, error_under, correct, ..."""
+    """Yield a pod's true values per minute, and the sums that grow with them: error_of_over, correct, and so on."""
     always = over(1.0, minutes)
     own = {"pod": name, "version": version}
     yield series("bakehouse_feedback_rows_total", counted(over(rows, minutes), always), **own, result="accepted")
-    for what, rates in sums.items():
-        metric, _, sign = what.partition("_of_")
+    for name_and_sign, rates in sums.items():
+        metric, _, sign = name_and_sign.partition("_of_")
         labels = {**own, "sign": sign} if sign else own
         yield series(f"bakehouse_feedback_{metric}_total", counted(over(rates, minutes), always), **labels)
 
@@ -182,20 +223,20 @@ def evaluate(
     alerts: Sequence[dict[str, Any]] = (),
     step: int = 1,
 ) -> subprocess.CompletedProcess[str]:
-    """Have promtool evaluate rules on series.
+    """Evaluate rules on series with promtool.
 
     Args:
-        folder: Where the files of promtool may be.
+        folder: A folder for promtool's files.
         rules: The groups.
         given: The series.
-        expected: A query, a minute, and the values that the query has then by their series, written as in PromQL.
-        alerts: What promtool takes as alert_rule_test.
+        expected: A query, a minute, and the query's values at that minute by their series, as in PromQL.
+        alerts: Tests of promtool's alert_rule_test.
         step: Minutes between two samples and two evaluations.
 
     Returns:
-        What promtool said; its exit code is 0 if all is as expected.
+        The finished promtool. Its exit code is 0 if all values are as expected.
     """
-    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": rules}))
+    (folder / "rules.yaml").write_text(json.dumps({"groups": rules}))
     queries = [
         {
             "expr": query,
@@ -213,7 +254,7 @@ def evaluate(
     content = {
         "rule_files": ["rules.yaml"],
         "evaluation_interval": f"{step}m",
-        "group_eval_order": [group["name"] for group in rules],  # else it is another one each time
+        "group_eval_order": [group["name"] for group in rules],  # otherwise the order is random
         "tests": [test],
     }
     file = folder / "test.yaml"
@@ -222,6 +263,6 @@ def evaluate(
 
 
 def run_promtool(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Return what promtool says; skips the test where there is none."""
+    """Run promtool and return its result. Without promtool, the test is skipped."""
     command = [promtool(), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

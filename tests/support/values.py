@@ -1,4 +1,4 @@
-"""Whether the values of a chart, their comments and their schema tell of the same things."""
+"""Whether the values of a chart, their comments and their schema agree."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,16 +9,16 @@ from tools.chart import chart_values
 def value_problems(values: str, schema: dict[str, Any]) -> list[str]:
     """Return what is missing in a values.yaml or its schema: comments, entries, descriptions, closed objects.
 
-    An object that lists its properties must refuse others; one that does not must say what it takes instead, be it
-    anything (additionalProperties: true), as for what is passed on to Kubernetes as it is.
+    An object that lists its properties must refuse others. An object without properties must name what it accepts, even
+    if that is anything (additionalProperties: true), as for values that the chart passes on to Kubernetes.
 
     Args:
         values: The text of values.yaml.
-        schema: The content of values.schema.json; its references are to itself.
+        schema: The content of values.schema.json, whose references point into itself.
     """
     found = chart_values(values)
     described = dict(_properties(schema, schema))
-    # What a chart hands down to those it depends on; Helm sets it, values.yaml need not.
+    # Values for dependencies of the chart. Helm sets them, so values.yaml need not.
     described.pop("global", None)
     comments = {value.name: value.comment for value in found}
     names = set(comments)
@@ -27,9 +27,9 @@ def value_problems(values: str, schema: dict[str, Any]) -> list[str]:
     problems += [f"{name} is not in the schema" for name in sorted(names - set(described))]
     for name, part in described.items():
         if name in names and part.get("description") != comments[name]:
-            problems.append(f"{name} has not its comment as its description in the schema, make docs writes it")
+            problems.append(f"{name} has another description in the schema than its comment: run make docs")
         if name not in names | groups and not any(name.startswith(f"{value}.") for value in names):
-            problems.append(f"{name} is in the schema, not in values.yaml")
+            problems.append(f"{name} is in the schema but not in values.yaml")
     return problems + [f"{path} is not closed in the schema" for path in _open_objects(schema)]
 
 
@@ -39,7 +39,7 @@ def _resolved(part: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
     target: Any = root
     for step in part["$ref"].removeprefix("#/").split("/"):
         target = target[step]
-    # What stands beside a reference is added, such as a description of its own.
+    # Members beside a reference are added, such as a description.
     return {**_resolved(target, root), **part}
 
 
@@ -53,7 +53,7 @@ def _open_objects(part: Any, path: str = "#") -> Iterator[str]:
     if isinstance(part, dict):
         takes = part.get("additionalProperties")
         if "properties" in part:
-            # The alternatives of anyOf and its like speak of properties that are listed outside of them.
+            # Alternatives of anyOf refer to properties that are listed outside of them.
             is_open = takes is not False and part.get("type") == "object"
         else:
             is_open = takes is None and "object" in part.get("type", ()) and "$ref" not in part

@@ -1,4 +1,4 @@
-"""The Grafana dashboards of the chart, one module each; python -m tools.dashboards writes them."""
+"""The Grafana dashboards of the chart, one module each. python -m tools.dashboards writes them."""
 
 import json
 
@@ -12,5 +12,5 @@ FOLDER = ROOT / "helm/bakehouse/dashboards"
 
 def texts() -> dict[str, str]:
     """Return the JSON text of each dashboard by the name of its file."""
-    built = {"service": service.dashboard(), "model": model.dashboard(), "slo": slo.dashboard()}
-    return {f"{name}.json": json.dumps(each, cls=JSONEncoder, indent=1) + "\n" for name, each in built.items()}
+    boards = {"service": service.dashboard(), "model": model.dashboard(), "slo": slo.dashboard()}
+    return {f"{name}.json": json.dumps(board, cls=JSONEncoder, indent=1) + "\n" for name, board in boards.items()}

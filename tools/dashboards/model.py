@@ -1,4 +1,4 @@
-"""How each model version does: what it predicts, whether its inputs are those of its training, how far it is off."""
+"""The dashboard of the model: predictions, drift and feedback of each version."""
 
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -18,7 +18,7 @@ from tools.dashboards.parts import (
     listed,
 )
 
-# The usual marks of a population stability index: below 0.1 nothing happened, above 0.25 much did.
+# The usual thresholds of a population stability index: below 0.1 is no drift, above 0.25 is much.
 PSI = ((None, GREEN), (0.1, YELLOW), (0.25, RED))
 NO_FEEDBACK = "no feedback arrived"
 NO_REGRESSION, NO_CLASSIFICATION = "no feedback, or no regression", "no feedback, or no classification"
@@ -26,11 +26,11 @@ UNWATCHED, NO_CATEGORIES = "drift is turned off", "drift is turned off, or no fe
 
 
 def dashboard() -> Dashboard:
-    """Return it."""
+    """Return the dashboard of the model."""
     return assembled(
         "bakehouse-model",
         "Bakehouse: model",
-        "What does each model version predict, and does it still fit the world.",
+        "Predictions, data drift and feedback of each model version.",
         {
             "Versions": _versions(),
             "Predictions": _predictions(),
@@ -52,7 +52,7 @@ def _versions() -> list[Panel]:
     return [
         listed(
             "Models",
-            "What is served now: the engine that answers, and whether its answers are the estimator's bit for bit.",
+            "Models that the pods serve now, their engine, and whether its answers equal the estimator's bit for bit.",
             "digest",
             [Column("pods", "count by (name, version, digest, engine, exact) (bakehouse_model_info{OF_VERSION})")],
             sort="pods",
@@ -60,7 +60,7 @@ def _versions() -> list[Panel]:
         ),
         graph(
             "Pods by version",
-            "How many pods serve which version: a rollout is where one takes over from the other.",
+            "Pods that serve each version. During a rollout, one version replaces the other.",
             units.Short,
             Query("count by (version) (bakehouse_model_info{OF_VERSION})", "{{version}}"),
             width=WIDTH // 2,
@@ -72,24 +72,24 @@ def _versions() -> list[Panel]:
 def _predictions() -> list[Panel]:
     return [
         graph(
-            "Rows predicted",
-            "Rows predicted a second by each version.",
+            "Predicted rows",
+            "Rows predicted per second, by version.",
             units.RowsPerSecond,
             Query(
                 "sum by (version) (rate(bakehouse_predicted_rows_total{OF_VERSION}[$__rate_interval]))", "{{version}}"
             ),
         ),
         graph(
-            "Refused rows and bodies",
-            "Prediction requests refused a second, by the code of their first problem.",
+            "Refused predictions",
+            "Prediction requests refused per second, by the code of their first problem.",
             units.RequestsPerSecond,
             Query("sum by (code) (rate(bakehouse_prediction_errors_total{OF_VERSION}[$__rate_interval]))", "{{code}}"),
             empty="no request was refused",
         ),
         graph(
-            "Drift of the predictions",
-            "How far the predictions are from those on the training rows: population stability index, and"
-            " Jensen-Shannon distance (0 to 1). Of few rows, as after a rollout, they are noise.",
+            "Prediction drift",
+            "Distance between the predictions and those on the training rows: population stability index, and"
+            " Jensen-Shannon distance (0 to 1). Both are noise while there are few rows, as after a rollout.",
             units.NoUnit,
             Query("max by (version) (bakehouse:prediction_drift_psi{OF_VERSION})", "PSI {{version}}"),
             Query("max by (version) (bakehouse:prediction_drift_js_distance{OF_VERSION})", "JS {{version}}"),
@@ -98,8 +98,8 @@ def _predictions() -> list[Panel]:
         ),
         _distribution(
             "Predictions now and in training",
-            "Share of the predictions in each bin, in the time shown and in training. While two versions are served,"
-            " choose one.",
+            "Share of the predictions in each bin, in the time range and in training."
+            " Choose one version while the pods serve two.",
             "bakehouse_prediction",
             "OF_VERSION",
             width=WIDTH,
@@ -108,28 +108,28 @@ def _predictions() -> list[Panel]:
 
 
 def _features() -> list[Panel]:
-    def worst(what: str, title: str, description: str, empty: str = UNWATCHED) -> Panel:
+    def worst(kind: str, title: str, description: str, empty: str = UNWATCHED) -> Panel:
         return graph(
             title,
             description,
             units.PercentUnit,
-            Query(f"topk(5, max by (feature) (bakehouse:feature_{what}_ratio{{OF_VERSION}}))", "{{feature}}"),
+            Query(f"topk(5, max by (feature) (bakehouse:feature_{kind}_ratio{{OF_VERSION}}))", "{{feature}}"),
             empty=empty,
         )
 
     return [
         listed(
             "Drift by feature",
-            "Each watched feature now: its importance in training, how far it drifted, and shares of values that are"
-            " missing, outside of the range of training, or a category that training never saw.",
+            "Each watched feature now: its importance in training, its drift, and shares of values that are missing,"
+            " outside the training range, or of a category unknown in training.",
             "feature",
             [
                 Column("importance", "max by (feature) (bakehouse_feature_importance{OF_VERSION})", decimals=3),
                 Column("PSI", "max by (feature) (bakehouse:feature_drift_psi{OF_VERSION})", decimals=3),
                 Column("JS distance", "max by (feature) (bakehouse:feature_drift_js_distance{OF_VERSION})", decimals=3),
                 *(
-                    Column(what, f"max by (feature) (bakehouse:feature_{what}_ratio{{OF_VERSION}})", units.PercentUnit)
-                    for what in ("missing", "outside", "unknown")
+                    Column(kind, f"max by (feature) (bakehouse:feature_{kind}_ratio{{OF_VERSION}})", units.PercentUnit)
+                    for kind in ("missing", "outside", "unknown")
                 ),
             ],
             sort="PSI",
@@ -137,7 +137,7 @@ def _features() -> list[Panel]:
             empty=UNWATCHED,
         ),
         graph(
-            "Drift of features",
+            "Feature drift",
             "Population stability index of the ten features that drifted most.",
             units.NoUnit,
             Query(
@@ -150,22 +150,22 @@ def _features() -> list[Panel]:
         ),
         _distribution(
             "$feature now and in training",
-            "Share of the values in each bin, in the time shown and in training. While two versions are served,"
-            " choose one.",
+            "Share of the values in each bin, in the time range and in training."
+            " Choose one version while the pods serve two.",
             "bakehouse_feature",
             'OF_VERSION, feature="$feature"',
             width=WIDTH,
         ),
-        worst("missing", "Missing values", "Share of rows in which a feature is missing; the worst five features."),
+        worst("missing", "Missing values", "Share of rows without a value, for the five worst features."),
         worst(
             "outside",
-            "Outside of the training's range",
-            "Share of rows in which a feature is below or above all training rows; the worst five features.",
+            "Outside the training range",
+            "Share of rows with a value below or above all training rows, for the five worst features.",
         ),
         worst(
             "unknown",
             "Unknown categories",
-            "Share of rows in which a feature is a category that training never saw; the worst five features.",
+            "Share of rows with a category unknown in training, for the five worst features.",
             NO_CATEGORIES,
         ),
     ]
@@ -185,8 +185,7 @@ def _feedback() -> list[Panel]:
     return [
         quality(
             "Mean absolute error",
-            "Mean distance of predictions from the true values that came back, in the target's unit, beside that on the"
-            " rows held out of training.",
+            "Mean distance between predictions and true values, in the target's unit, and the same on held-out data.",
             units.NoUnit,
             "mean_absolute_error",
             '-max by (version) (bakehouse_model_score{OF_VERSION, score="neg_mean_absolute_error"})',
@@ -194,7 +193,7 @@ def _feedback() -> list[Panel]:
         ),
         graph(
             "Bias",
-            "Mean of prediction minus true value, in the target's unit: above 0 the model says too much.",
+            "Mean of prediction minus true value, in the target's unit. Above 0, predictions are too high.",
             units.NoUnit,
             Query("max by (version) (bakehouse:feedback_bias{OF_VERSION})", "{{version}}"),
             signed=True,
@@ -202,14 +201,14 @@ def _feedback() -> list[Panel]:
         ),
         graph(
             "Feedback",
-            "Rows with a true value that arrived a second: accepted, repeated, or of a prediction not remembered.",
+            "Rows with a true value received per second: accepted, repeated, or for an unknown prediction.",
             units.RowsPerSecond,
             Query("sum by (result) (rate(bakehouse_feedback_rows_total{OF_VERSION}[$__rate_interval]))", "{{result}}"),
             empty=NO_FEEDBACK,
         ),
         quality(
             "Accuracy",
-            "Share of predictions that were right, beside that on the rows held out of training.",
+            "Share of predictions that were correct, and the same on the held-out data.",
             units.PercentUnit,
             "accuracy",
             'max by (version) (bakehouse_model_score{OF_VERSION, score="accuracy"})',
@@ -217,15 +216,15 @@ def _feedback() -> list[Panel]:
         ),
         graph(
             "Log loss and Brier score",
-            "How far the probabilities were from what happened; less is better.",
+            "Distance between the probabilities and the true classes. Lower is better.",
             units.NoUnit,
             Query("max by (version) (bakehouse:feedback_log_loss{OF_VERSION})", "log loss {{version}}"),
             Query("max by (version) (bakehouse:feedback_brier{OF_VERSION})", "Brier {{version}}"),
             empty=NO_CLASSIFICATION,
         ),
         graph(
-            "Rows that these numbers are from",
-            "Rows with a true value in the window of the rules; of few rows, the numbers beside are noise.",
+            "Feedback rows",
+            "Rows with a true value in the window of the rules. The other panels are noise while there are few.",
             units.Short,
             Query("max by (version) (bakehouse:feedback_rows{OF_VERSION})", "{{version}}"),
             empty=NO_FEEDBACK,
@@ -235,7 +234,7 @@ def _feedback() -> list[Panel]:
 
 def _distribution(title: str, description: str, metric: str, matchers: str, *, width: int) -> Panel:
     """Return bars of the bins of a metric's rows and of its reference."""
-    # Every pod says the same of its version's training; of versions that no pod serves any more, no row counts.
+    # All pods of a version export the same reference. "and" drops the rows of versions that no pod serves any more.
     reference = f"max by (version, bin) ({metric}_reference_ratio{{{matchers}}})"
     rows = f"(sum by (version, bin) (increase({metric}_rows_total{{{matchers}}}[$__range])) and {reference})"
     return compared(

@@ -1,4 +1,4 @@
-"""What the dashboards are made of: panels with their queries, variables, annotations.
+"""The parts of a dashboard: panels with their queries, variables and annotations.
 
 In a query, OF_RELEASE and OF_VERSION stand for the matchers of the variables, as in metric{OF_VERSION, status="5xx"}.
 """
@@ -36,26 +36,26 @@ from grafana_foundation_sdk.models.dashboard import Dashboard as BuiltDashboard
 from grafana_foundation_sdk.models.dashboard import Panel as BuiltPanel
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-TAG = "bakehouse"  # the links between the dashboards are by it
+TAG = "bakehouse"  # the dashboards link to each other by it
 DATASOURCE = DataSourceRef("prometheus", "${datasource}")
-# A variable of one value is compared with =, because Grafana escapes for =~ only what may be several values.
+# Match a variable of one value with =. Grafana escapes values for =~ only in variables that may have several.
 OF_RELEASE = 'namespace="$namespace", release="$release"'
 OF_VERSION = f'{OF_RELEASE}, version=~"$version"'
-REFS = "ABCDEFGHIJ"  # what Grafana calls the queries of a panel
+REFS = "ABCDEFGHIJ"  # the names of a panel's queries in Grafana
 WIDTH = 24  # columns of Grafana's grid
 GRAPH_HEIGHT, STAT_HEIGHT = 8, 4
 GREEN, YELLOW, RED = "green", "yellow", "red"
 
 Panel = Builder[BuiltPanel]
 Variable = Builder[Any]
-# Colours by the value from which each holds; None is from the least on.
+# Colors by the value at which each begins. None is the lowest.
 Steps = Sequence[tuple[float | None, str]]
 PLAIN: Steps = ((None, GREEN),)
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query, and what its series are called: text with {{label}} in it."""
+    """A query, and the legend of its series: text with {{label}} in it."""
 
     expr: str
     legend: str
@@ -63,7 +63,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its name, the query of its values, and their unit; without a name, only its labels show."""
+    """A column of a table: its name, the query of its values, and their unit. Without a name, only its labels show."""
 
     name: str
     expr: str
@@ -93,16 +93,16 @@ def graph(
 
     Args:
         title: What it shows.
-        description: What to read from it.
-        unit: Of the values, by Grafana's name.
-        queries: One or more of the curves each.
-        width: In columns of the grid.
-        stacked: Whether the curves add up to something.
+        description: How to read it.
+        unit: Unit of the values, by Grafana's name.
+        queries: Each gives one or more curves.
+        width: Width in columns of the grid.
+        stacked: Whether the curves add up to a total.
         signed: Whether values may be below 0.
-        at_most: The end of the axis, where there is one.
-        marks: Values to draw a line at.
-        every: The least time between two points, of queries that cost much.
-        empty: Why there may be nothing to show, which is shown instead.
+        at_most: The end of the axis, if there is one.
+        marks: Values at which to draw a line.
+        every: The shortest time between two points, for expensive queries.
+        empty: Why there may be no values. The panel shows it instead.
     """
     panel = (
         timeseries.Panel()
@@ -124,7 +124,7 @@ def graph(
         panel.interval(every)
     if marks != PLAIN:
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphTresholdsStyleMode.DASHED))
-    return _said(panel, title, description, unit, width, marks, empty)
+    return _with_common(panel, title, description, unit, width, marks, empty)
 
 
 def number(
@@ -139,7 +139,7 @@ def number(
     marks: Steps = PLAIN,
     empty: str = "",
 ) -> Panel:
-    """Return a panel of the value of now, or of each series; further arguments are those of graph()."""
+    """Return a panel of the current value, or of each series. Further arguments are those of graph()."""
     panel = (
         stat.Panel()
         .height(height)
@@ -149,13 +149,13 @@ def number(
     )
     if decimals is not None:
         panel.decimals(decimals)
-    return _said(panel, title, description, unit, width, marks, empty)
+    return _with_common(panel, title, description, unit, width, marks, empty)
 
 
 def compared(
     title: str, description: str, unit: str, by: str, bars: Sequence[Column], *, width: int = 12, empty: str = ""
 ) -> Panel:
-    """Return a panel with a group of bars for each value of a label; the arguments are those of graph()."""
+    """Return a panel with a group of bars for each value of a label. The arguments are those of graph()."""
     panel = (
         barchart.Panel()
         .height(GRAPH_HEIGHT)
@@ -168,7 +168,7 @@ def compared(
         .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.NONE))
     )
     _joined(panel, by, bars, sort=by)
-    return _said(panel, title, description, unit, width, PLAIN, empty)
+    return _with_common(panel, title, description, unit, width, PLAIN, empty)
 
 
 def listed(
@@ -182,17 +182,17 @@ def listed(
     width: int = WIDTH,
     empty: str = "",
 ) -> Panel:
-    """Return a table with a row for each value of a label; further arguments are those of graph().
+    """Return a table with a row for each value of a label. Further arguments are those of graph().
 
     Args:
         title: What it shows.
-        description: What to read from it.
+        description: How to read it.
         by: The label.
         columns: One query each.
-        sort: The column by which the rows are sorted, the greatest first.
-        labels: Further labels of the queries and what their columns are called.
-        width: In columns of the grid.
-        empty: Why there may be nothing to show.
+        sort: The column that sorts the rows, the greatest value first.
+        labels: Further labels of the queries, and the names of their columns.
+        width: Width in columns of the grid.
+        empty: Why there may be no rows.
     """
     panel = table.Panel().height(GRAPH_HEIGHT).show_header(True)
     _joined(panel, by, columns, sort=sort, descending=sort != by, labels=labels)
@@ -201,7 +201,7 @@ def listed(
         if column.decimals is not None:
             settings.append(DynamicConfigValue("decimals", column.decimals))
         panel.override_by_name(column.name, settings)
-    return _said(panel, title, description, "none", width, PLAIN, empty)
+    return _with_common(panel, title, description, "none", width, PLAIN, empty)
 
 
 def _target(query: Query, place: int, *, instant: bool = False, as_table: bool = False) -> prometheus.Dataquery:
@@ -220,11 +220,11 @@ def _joined(
     descending: bool = False,
     labels: Mapping[str, str] | None = None,
 ) -> None:
-    """Give a panel one frame with a field for each column, joined by a label."""
+    """Join the columns of a panel by a label, into one frame with a field for each column."""
     panel.targets(
         [_target(Query(each.expr, each.name), place, instant=True, as_table=True) for place, each in enumerate(columns)]
     )
-    # What the fields are called after the join: Value #A, Time 1 and so on, or Value and Time after a single query.
+    # The names of the fields after the join: Value #A, Time 1 and so on, or Value and Time after a single query.
     values = [f"Value #{REFS[place]}" for place in range(len(columns))] if len(columns) > 1 else ["Value"]
     names = {value: each.name for value, each in zip(values, columns, strict=True) if each.name}
     hidden = ["Time", *(f"Time {place + 1}" for place in range(len(columns))), *(set(values) - set(names))]
@@ -239,15 +239,15 @@ def _joined(
         panel.with_transformation(DataTransformerConfig(id_val=transformation, options=options))
 
 
-def _said(panel: Any, title: str, description: str, unit: str, width: int, marks: Steps, empty: str) -> Panel:
-    """Give a panel what each has."""
-    steps = [Threshold(value, colour) for value, colour in marks]
+def _with_common(panel: Any, title: str, description: str, unit: str, width: int, marks: Steps, empty: str) -> Panel:
+    """Return the panel with the properties that every panel has."""
+    steps = [Threshold(value, color) for value, color in marks]
     panel.title(title).description(description).unit(unit).span(width).datasource(DATASOURCE)
     panel.thresholds(dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps))
     if empty:
         panel.no_value(empty)
-    built: Panel = panel
-    return built
+    finished: Panel = panel
+    return finished
 
 
 def choice(name: str, query: str, description: str, *, label: str = "", several: bool = False) -> Variable:
@@ -266,18 +266,18 @@ def choice(name: str, query: str, description: str, *, label: str = "", several:
     return variable
 
 
-class _Said(AnnotationQuery):
-    """An annotation with what is said of it on hovering, which Grafana's data source for Prometheus reads."""
+class _RolloutQuery(AnnotationQuery):
+    """An annotation with a text to show on hovering, which Grafana's data source for Prometheus reads."""
 
     def to_json(self) -> dict[str, object]:
         return {**super().to_json(), "titleFormat": "Rollout", "textFormat": "{{release}} serves {{version}}"}
 
 
 class _Rollouts(dashboard.AnnotationQuery):
-    """The builder of the annotation; that of the SDK has no member for the texts."""
+    """The builder of the annotation. The SDK's has no member for the texts."""
 
     def __init__(self) -> None:
-        self._internal = _Said()
+        self._internal = _RolloutQuery()
 
 
 def assembled(
@@ -293,13 +293,13 @@ def assembled(
     """Return a dashboard.
 
     Args:
-        uid: Its identifier, part of its address in Grafana; never changes.
+        uid: Its identifier, part of its address in Grafana. Never change it.
         title: Its title.
-        description: The question that it answers.
+        description: What it shows.
         rows: Panels by the title of their row.
-        more: Variables beside those that each dashboard has.
-        since: The begin of the time that it shows first.
-        refresh: How often it asks again.
+        more: Variables in addition to those of every dashboard.
+        since: The start of the time range that it shows first.
+        refresh: How often it queries again.
     """
     board = (
         dashboard.Dashboard(title)
@@ -323,7 +323,7 @@ def assembled(
             .datasource(DATASOURCE)
             .icon_color("blue")
             .enable(True)
-            # Versions in the first minutes of which they are seen; Grafana shows minutes that follow each other as one.
+            # Versions in the minutes after their first scrape. Grafana merges minutes that follow each other.
             .expr(
                 promql(
                     "count by (release, version) (bakehouse_model_info{OF_RELEASE})"
@@ -332,12 +332,14 @@ def assembled(
             )
         )
         .with_variable(dashboard.DatasourceVariable("datasource").label("data source").type("prometheus"))
-        .with_variable(choice("namespace", "label_values(bakehouse_model_info, namespace)", "Where the release is."))
+        .with_variable(
+            choice("namespace", "label_values(bakehouse_model_info, namespace)", "Namespace of the release.")
+        )
         .with_variable(
             choice(
                 "release",
                 'label_values(bakehouse_model_info{namespace="$namespace"}, release)',
-                "The Helm release.",
+                "Helm release.",
             )
         )
         .with_variable(

@@ -1,4 +1,4 @@
-"""How the service does: requests, what is used up, pods."""
+"""The dashboard of the service: requests, saturation, batches and pods."""
 
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -22,15 +22,15 @@ NOT_BATCHED = "the model is not served in batches"
 
 
 def dashboard() -> Dashboard:
-    """Return it."""
+    """Return the dashboard of the service."""
     return assembled(
         "bakehouse-service",
         "Bakehouse: service",
-        "Do requests get answers, how fast, and what runs out first.",
+        "Requests, errors, latency and saturation of a release.",
         {
             "Now": _now(),
             "Requests": _requests(),
-            "What is used up": _saturation(),
+            "Saturation": _saturation(),
             "Batches": _batches(),
             "Pods and rollouts": _pods(),
         },
@@ -52,15 +52,15 @@ def _quantiles(
 def _now() -> list[Panel]:
     return [
         number(
-            "Requests a second",
-            "Requests answered a second, whatever the answer.",
+            "Request rate",
+            "Requests answered per second, with any status.",
             units.RequestsPerSecond,
             Query("sum(rate(bakehouse_http_requests_total{OF_VERSION}[$__rate_interval]))", "requests"),
             decimals=1,
         ),
         number(
-            "Failed",
-            "Share of requests answered with 5xx: what users see as broken.",
+            "Failed requests",
+            "Share of requests answered with 5xx.",
             units.PercentUnit,
             Query(
                 '(sum(rate(bakehouse_http_requests_total{OF_VERSION, status="5xx"}[$__rate_interval])) or vector(0))'
@@ -71,8 +71,8 @@ def _now() -> list[Panel]:
             marks=((None, GREEN), (0.001, YELLOW), (0.01, RED)),
         ),
         number(
-            "Slowest in a hundred",
-            "The 99th percentile of the time from a whole request's arrival to its answer, of /predict.",
+            "Latency, p99",
+            "99th percentile of the time from the complete request to its answer, for /predict.",
             units.Seconds,
             _quantiles("bakehouse_http_request_duration_seconds", 'OF_VERSION, route="/predict"', of=(0.99,))[0],
         ),
@@ -85,14 +85,14 @@ def _now() -> list[Panel]:
         ),
         number(
             "Model versions",
-            "Model versions that pods serve at this moment; more than one during a rollout only.",
+            "Model versions that the pods serve now. More than one is normal during a rollout only.",
             units.Short,
             Query("count(count by (version) (bakehouse_model_info{OF_RELEASE}))", "versions"),
             marks=((None, GREEN), (2, YELLOW)),
         ),
         number(
             "Certificate",
-            "Time until the first certificate that a pod uses expires.",
+            "Time until the first certificate of a pod expires.",
             units.DurationSeconds,
             Query("min(bakehouse_tls_certificate_expiry_timestamp_seconds{OF_RELEASE}) - time()", "left"),
             marks=((None, RED), (7 * 86400, YELLOW), (21 * 86400, GREEN)),
@@ -105,7 +105,7 @@ def _requests() -> list[Panel]:
     return [
         graph(
             "Rate by route and status",
-            "Requests answered a second. 4xx is the client's to mend, 5xx is ours.",
+            "Requests answered per second. 4xx is an error of the client, 5xx one of the service.",
             units.RequestsPerSecond,
             Query(
                 "sum by (route, status) (rate(bakehouse_http_requests_total{OF_VERSION}[$__rate_interval]))",
@@ -115,7 +115,7 @@ def _requests() -> list[Panel]:
         ),
         graph(
             "Errors",
-            "Share of requests that failed (5xx) or were refused (4xx).",
+            "Share of requests answered with 5xx or 4xx.",
             units.PercentUnit,
             *(
                 Query(
@@ -127,8 +127,8 @@ def _requests() -> list[Panel]:
             ),
         ),
         graph(
-            "Duration by version",
-            "Time from a whole request's arrival to its answer, of /predict: median, and the slowest in 20 and in 100.",
+            "Latency by version",
+            "Time from the complete request to its answer, for /predict: median, 95th and 99th percentile.",
             units.Seconds,
             *_quantiles(
                 "bakehouse_http_request_duration_seconds",
@@ -139,15 +139,15 @@ def _requests() -> list[Panel]:
             ),
         ),
         graph(
-            "Bytes",
-            "Bytes of bodies, taken and sent a second.",
+            "Body bytes",
+            "Bytes of request and response bodies per second.",
             units.BytesPerSecondSI,
             Query("sum(rate(bakehouse_http_request_body_bytes_total{OF_RELEASE}[$__rate_interval]))", "requests"),
-            Query("sum(rate(bakehouse_http_response_body_bytes_total{OF_RELEASE}[$__rate_interval]))", "answers"),
+            Query("sum(rate(bakehouse_http_response_body_bytes_total{OF_RELEASE}[$__rate_interval]))", "responses"),
         ),
         graph(
-            "Refused",
-            "Requests refused a second before a prediction was tried, by reason.",
+            "Refused requests",
+            "Requests refused per second before a prediction was tried, by reason.",
             units.RequestsPerSecond,
             Query(
                 "sum by (reason) (rate(bakehouse_http_requests_refused_total{OF_RELEASE}[$__rate_interval]))",
@@ -156,7 +156,7 @@ def _requests() -> list[Panel]:
         ),
         graph(
             "Connections",
-            "Open connections by what they wait for.",
+            "Open connections, by state.",
             units.Short,
             Query("sum by (state) (bakehouse_connections{OF_RELEASE})", "{{state}}"),
         ),
@@ -167,7 +167,7 @@ def _saturation() -> list[Panel]:
     return [
         graph(
             "Threads",
-            "Serving threads that work on a request, of all. Requests queue once all of them do.",
+            "Busy serving threads, all threads, and requests in flight. Requests queue when all threads are busy.",
             units.Short,
             Query("sum(bakehouse_threads_busy{OF_RELEASE})", "busy"),
             Query("sum(bakehouse_threads{OF_RELEASE})", "all"),
@@ -175,8 +175,8 @@ def _saturation() -> list[Panel]:
         ),
         graph(
             "Queue and connections",
-            "Requests that wait for a thread, and open connections, as a share of those that may be: the fullest pod."
-            " One that is full answers further ones 503.",
+            "Waiting requests and open connections of the fullest pod, relative to its limits."
+            " A full pod answers further requests with 503.",
             units.PercentUnit,
             Query("max(bakehouse_queue_requests{OF_RELEASE} / bakehouse_queue_limit{OF_RELEASE})", "queue"),
             Query(
@@ -186,21 +186,21 @@ def _saturation() -> list[Panel]:
             ),
         ),
         graph(
-            "Time in the queue",
-            "How long requests waited for a thread.",
+            "Queue wait",
+            "Time that requests waited for a thread: median and 99th percentile.",
             units.Seconds,
             *_quantiles("bakehouse_queue_wait_seconds", "OF_RELEASE"),
         ),
         graph(
             "CPU",
-            "CPUs used by each pod, and the limit of one.",
+            "CPUs used by each pod, and the limit of one pod.",
             units.Short,
             Query("sum by (pod) (rate(process_cpu_seconds_total{OF_RELEASE}[$__rate_interval]))", "{{pod}}"),
             Query("max(bakehouse_cpu_limit_cores{OF_RELEASE})", "limit"),
         ),
         graph(
-            "CPU throttled",
-            "Share of the scheduler's periods in which a pod had used up its CPU limit and stood still.",
+            "CPU throttling",
+            "Share of the scheduler's periods in which a pod had used up its CPU limit and was stopped.",
             units.PercentUnit,
             Query(
                 "sum by (pod) (rate(bakehouse_cpu_throttled_periods_total{OF_RELEASE}[$__rate_interval]))"
@@ -211,7 +211,7 @@ def _saturation() -> list[Panel]:
         ),
         graph(
             "Memory",
-            "Resident memory of each pod's processes, and the limit of one, at which the kernel kills.",
+            "Resident memory of each pod's processes, and the limit of one pod, at which the kernel kills processes.",
             units.BytesIEC,
             Query("sum by (pod) (process_resident_memory_bytes{OF_RELEASE})", "{{pod}}"),
             Query("max(bakehouse_memory_limit_bytes{OF_RELEASE})", "limit"),
@@ -222,8 +222,8 @@ def _saturation() -> list[Panel]:
 def _batches() -> list[Panel]:
     return [
         graph(
-            "Requests of a batch",
-            "Requests that were predicted together: mean, and the largest batch in a hundred.",
+            "Requests per batch",
+            "Requests that were predicted together: mean and 99th percentile.",
             units.Short,
             Query(
                 "sum(rate(bakehouse_batch_requests_sum{OF_RELEASE}[$__rate_interval]))"
@@ -234,8 +234,8 @@ def _batches() -> list[Panel]:
             empty=NOT_BATCHED,
         ),
         graph(
-            "Rows of a batch",
-            "Rows that were predicted together: mean, and the largest batch in a hundred.",
+            "Rows per batch",
+            "Rows that were predicted together: mean and 99th percentile.",
             units.Short,
             Query(
                 "sum(rate(bakehouse_batch_rows_sum{OF_RELEASE}[$__rate_interval]))"
@@ -246,8 +246,8 @@ def _batches() -> list[Panel]:
             empty=NOT_BATCHED,
         ),
         graph(
-            "Time until a batch begins",
-            "How long a request waited for the batch that it was predicted in.",
+            "Batch wait",
+            "Time that a request waited for its batch to start: median and 99th percentile.",
             units.Seconds,
             *_quantiles("bakehouse_batch_wait_seconds", "OF_RELEASE"),
             empty=NOT_BATCHED,
@@ -259,8 +259,8 @@ def _pods() -> list[Panel]:
     return [
         listed(
             "Pods",
-            "Each pod that was scraped in the time shown: restarts are those of its container, processes those that its"
-            " master ever started (one for each worker; more were replaced).",
+            "Each pod that was scraped in the time range. Restarts are those of its container. Processes are all that"
+            " it ever started: more than one per worker means that some were replaced.",
             "pod",
             [
                 Column("up", "max by (pod) (up{OF_RELEASE})"),
@@ -275,7 +275,7 @@ def _pods() -> list[Panel]:
         ),
         graph(
             "Pods over time",
-            "Pods that Prometheus can scrape, of those that it should.",
+            "Pods that Prometheus can scrape, and all that it should scrape.",
             units.Short,
             Query("sum(up{OF_RELEASE})", "up"),
             Query("count(up{OF_RELEASE})", "all"),
@@ -283,8 +283,7 @@ def _pods() -> list[Panel]:
         ),
         number(
             "Checks",
-            "What came of the checks of rollouts in the time shown: the gate before pods are replaced, and helm test's"
-            " smoke.",
+            "Results of checks in the time range: gate is the check Job before a rollout, smoke is helm test.",
             units.Short,
             Query(
                 "round(sum by (check, result) (increase(bakehouse_release_checks_total{OF_RELEASE}[$__range])))",

@@ -1,4 +1,4 @@
-"""Whether the release keeps what it promised: share of good requests, and how fast the error budget goes."""
+"""The dashboard of the objectives: share of good requests, error budget and burn rates."""
 
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -7,10 +7,10 @@ from tools.dashboards.parts import GREEN, RED, YELLOW, Panel, Query, assembled, 
 
 OBJECTIVE = "bakehouse:slo:objective_ratio"
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
-# Above 1 the promise breaks, whatever its window is; the burn rates of alerts depend on the window.
+# Above 1, the objective will be missed, whatever its window. The thresholds of the alerts depend on the window.
 BURN = ((None, GREEN), (1, RED))
 BUDGET = ((None, RED), (0, YELLOW), (0.25, GREEN))
-# As the chart's rules have it: /readyz says 503 as long as a pod drains, which is an answer and no failure.
+# As in the rules of the chart: /readyz answers 503 while a pod drains, which is not a failure.
 ALL = 'bakehouse_http_requests_total{OF_RELEASE, route!="/readyz"}'
 FAILED = 'bakehouse_http_requests_total{OF_RELEASE, route!="/readyz", status="5xx"}'
 PREDICTED = 'bakehouse_http_request_duration_seconds_count{OF_RELEASE, route="/predict"}'
@@ -18,11 +18,11 @@ FAST = 'bakehouse_http_request_duration_seconds_bucket{OF_RELEASE, route="/predi
 
 
 def dashboard() -> Dashboard:
-    """Return it."""
+    """Return the dashboard of the objectives."""
     return assembled(
         "bakehouse-slo",
         "Bakehouse: SLO",
-        "Is the promise kept, how much of the error budget is left, and how fast does it go.",
+        "Service level objectives: good requests, error budget left, and burn rates.",
         {
             "Availability: requests that did not fail": _objective(
                 "availability",
@@ -47,17 +47,17 @@ def dashboard() -> Dashboard:
             choice(
                 "window",
                 f"label_values({OBJECTIVE}{{OF_RELEASE}}, window)",
-                "The time over which the objectives hold.",
+                "Window of the objectives.",
             ),
             choice(
                 "le",
                 f'label_values({OBJECTIVE}{{OF_RELEASE, slo="latency"}}, le)',
-                "Seconds within which a prediction is fast enough.",
+                "Seconds in which a prediction must be answered.",
                 label="fast enough",
             ),
         ],
         since="now-7d",
-        refresh="5m",  # a query over the whole window is no small thing
+        refresh="5m",  # queries over the whole window are expensive
     )
 
 
@@ -68,36 +68,36 @@ def _objective(
 
     Args:
         slo: Its name.
-        recorded: What the recorded shares of bad requests begin with; the window follows.
-        word: What bad requests are called.
+        recorded: The recorded shares of bad requests, without the window at the end.
+        word: The name of bad requests in legends.
         bad: The bad requests of the window.
         total: All requests of the window.
-        bad_by_version: The bad requests a second of each version.
-        total_by_version: All requests a second of each version.
+        bad_by_version: The bad requests per second of each version.
+        total_by_version: All requests per second of each version.
     """
     objective = f'{OBJECTIVE}{{OF_RELEASE, slo="{slo}"}}'
     left = f"1 - {bad} / {total} / scalar(1 - max({objective}))"
     return [
         number(
-            f"Objective of {slo}",
-            "The share of good requests that is promised.",
+            f"Objective: {slo}",
+            "Share of good requests that the objective requires.",
             units.PercentUnit,
             Query(f"max({objective})", "objective"),
             width=4,
             decimals=2,
         ),
         number(
-            f"Good by {slo}",
-            "The share of good requests over the objective's whole window.",
+            f"Good: {slo}",
+            "Share of good requests in the objective's window.",
             units.PercentUnit,
             Query(f"1 - {bad} / {total}", "good"),
             width=4,
             decimals=3,
         ),
         number(
-            f"Budget left of {slo}",
-            "Of the requests that may be bad over the objective's window, the share that has not been so far; below 0"
-            " the promise is broken. Where Prometheus keeps series for less than that, it is of the time kept only.",
+            f"Budget left: {slo}",
+            "Share of the error budget that is left in the objective's window. Below 0, the objective is missed."
+            " If Prometheus keeps series for a shorter time, it covers only that time.",
             units.PercentUnit,
             Query(left, "left"),
             width=4,
@@ -106,8 +106,8 @@ def _objective(
         ),
         *(
             number(
-                f"Burn of {slo} over {window}",
-                "How fast the budget goes: at 1 it lasts exactly for the objective's window.",
+                f"Burn rate over {window}: {slo}",
+                "Speed at which the budget is spent. At 1, it lasts exactly for the objective's window.",
                 units.NoUnit,
                 Query(_burn(recorded, window, objective), window),
                 width=4,
@@ -117,9 +117,9 @@ def _objective(
             for window in ("5m", "1h", "6h")
         ),
         graph(
-            f"Budget of {slo}",
-            "The budget left, over the window that ends at each moment. Prometheus has to keep series for at least that"
-            " window: with less, older failures are forgotten, and what seems to be left is wrong.",
+            f"Budget over time: {slo}",
+            "Budget left in the window that ends at each point in time. Prometheus must keep series for the whole"
+            " window, otherwise it forgets older failures and shows too much budget.",
             units.PercentUnit,
             Query(left, "left"),
             at_most=1,
@@ -128,16 +128,17 @@ def _objective(
             every="1h",
         ),
         graph(
-            f"Burn rates of {slo}",
-            "How fast the budget goes, by window; above 1 it ends before the objective's window does. Alerts need a"
-            " long and a short window above 14.4, 6, 3 or 1 where slo.days is 30, or others where it is not.",
+            f"Burn rates: {slo}",
+            "Speed at which the budget is spent, by window. Above 1, it ends before the objective's window does."
+            " Alerts need a long and a short window above 14.4, 6, 3 or 1 where slo.days is 30. Other days have other"
+            " thresholds.",
             units.NoUnit,
             *(Query(_burn(recorded, window, objective), window) for window in WINDOWS),
             marks=BURN,
         ),
         graph(
-            f"Requests by {slo}",
-            "Good and bad requests a second, by the version that answered: which one burns the budget.",
+            f"Requests: {slo}",
+            "Good and bad requests per second, by version.",
             units.RequestsPerSecond,
             Query(f"{total_by_version} - {bad_by_version}", "good {{version}}"),
             Query(bad_by_version, f"{word} {{{{version}}}}"),

@@ -1,9 +1,9 @@
-"""Take the schemas of custom resources from their projects: python -m tests.chart.schemas.update.
+"""Write the schemas of custom resources from their projects' definitions: python -m tests.chart.schemas.update.
 
-Each project's custom resource definitions are in its Go module, which never changes and whose hash is public.
-What JSON Schema knows is kept, and objects are closed as strict field validation of the API server closes them. Rules
-in CEL, uniqueness of list keys and the status, which no chart writes, are left out. GrafanaDashboard is not among them:
-its file says by hand what is known of the fields that the chart writes.
+The definitions are in the Go module of each project, which never changes and has a public hash. The schemas keep the
+keywords of JSON Schema, and close objects as the strict field validation of the API server does. They lack rules in
+CEL, uniqueness of list keys, and the status. The schema of GrafanaDashboard is written by hand, and has only the fields
+that the chart uses.
 """
 
 import base64
@@ -25,7 +25,7 @@ KEPT = {
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength"),
     *("minItems", "maxItems", "minProperties", "maxProperties"),
 }
-# Some of these say something that JSON Schema has another word for, see json_schema().
+# JSON Schema has another keyword for some of these, see json_schema().
 DROPPED = {
     *("description", "title", "default", "format", "example", "nullable"),
     *("x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-validations"),
@@ -34,7 +34,7 @@ DROPPED = {
 
 
 class Source(NamedTuple):
-    """A Go module, with the hash that https://sum.golang.org has of it, and where its definitions are."""
+    """A Go module, its hash at https://sum.golang.org, and the path of its definitions."""
 
     module: str
     version: str
@@ -68,9 +68,9 @@ SOURCES = (
 )
 README = """# Schemas of custom resources
 
-Written by `python -m tests.chart.schemas.update`, from the definitions that these projects publish under the Apache-2.0
-licence. The files hold types, bounds, patterns and names; descriptions are left out. That of GrafanaDashboard is
-written by hand, and knows only the fields that the chart writes.
+`python -m tests.chart.schemas.update` writes these files from definitions that the projects publish under Apache-2.0.
+The files have types, bounds, patterns and names, but no descriptions. The schema of GrafanaDashboard is written by
+hand: it has only the fields that the chart uses.
 
 | module | version | kinds |
 |---|---|---|
@@ -81,11 +81,11 @@ def module_files(source: Source) -> zipfile.ZipFile:
     """Download a module and return its files, named "module@version/path".
 
     Raises:
-        ValueError: If the files are not those that the hash was made of.
+        ValueError: If the files have another hash.
     """
     with urllib.request.urlopen(f"{PROXY}/{source.module}/@v/{source.version}.zip", timeout=300) as answer:
         files = zipfile.ZipFile(io.BytesIO(answer.read()))
-    # https://go.dev/ref/mod#go-sum-files: the SHA-256 of the list of the files' SHA-256
+    # https://go.dev/ref/mod#go-sum-files: the SHA-256 of a list of the files' SHA-256
     listed = "".join(f"{hashlib.sha256(files.read(name)).hexdigest()}  {name}\n" for name in sorted(files.namelist()))
     found = "h1:" + base64.b64encode(hashlib.sha256(listed.encode()).digest()).decode()
     if found != source.hash:
@@ -98,10 +98,10 @@ def json_schema(schema: dict[str, Any], *, close: bool = True) -> dict[str, Any]
 
     Args:
         schema: Part of a definition's openAPIV3Schema.
-        close: False inside of allOf, anyOf, oneOf and not, which speak of fields that are declared outside of them.
+        close: False inside allOf, anyOf, oneOf and not, which refer to fields that are declared outside them.
 
     Raises:
-        ValueError: If there is a keyword that is not known here.
+        ValueError: If the schema has an unknown keyword.
     """
     found: dict[str, Any] = {name: value for name, value in schema.items() if name in KEPT}
     for name, value in schema.items():
@@ -116,9 +116,9 @@ def json_schema(schema: dict[str, Any], *, close: bool = True) -> dict[str, Any]
         elif name in ("allOf", "anyOf", "oneOf"):
             found[name] = [json_schema(each, close=False) for each in value]
         elif name not in KEPT | DROPPED:
-            raise ValueError(f"what {name} means is not known here")
+            raise ValueError(f"unknown keyword {name}")
     if "pattern" in found:
-        # Go takes a flag anywhere, Python at the start.
+        # Go allows a flag anywhere, Python only at the start.
         found["pattern"] = re.sub(r"^\^\(\?i\)", "(?i)^", found["pattern"])
     if schema.get("x-kubernetes-int-or-string"):
         found["type"] = ["integer", "string"]
@@ -133,7 +133,7 @@ def json_schema(schema: dict[str, Any], *, close: bool = True) -> dict[str, Any]
 
 
 def kind_schema(definition: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """Return the file's name, group/kind_version.json, and the schema of what a chart may write.
+    """Return the file's name, group/kind_version.json, and the schema of the fields that a chart may set.
 
     Raises:
         ValueError: If version v1 is not served.
@@ -152,7 +152,7 @@ def kind_schema(definition: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
 
 
 def main() -> None:
-    """Write all files of this folder but this one."""
+    """Write all files of this folder except this one and the GrafanaDashboard's."""
     readme = README
     for source in SOURCES:
         files = module_files(source)

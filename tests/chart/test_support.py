@@ -1,4 +1,4 @@
-"""The helpers of chart tests find what they are there to find; shown on a chart of a few lines."""
+"""The helpers of the chart tests find mistakes in a chart of a few lines."""
 
 import json
 import re
@@ -9,10 +9,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.chart.schemas.update import json_schema
-from tests.support.checkov import Finding, findings, read_waivers, unsettled
 from tests.support.kubernetes import CUSTOM_RESOURCES, problems
+from tests.support.objects import GATEWAY
 from tests.support.values import value_problems
-from tools.chart import Value, chart_values, with_descriptions, with_table
+from tools.chart import Value, chart_values, values_tables, with_descriptions, with_tables
 from tools.helm import lint, notes, objects, one, refusal, render
 
 VALUES = """\
@@ -160,7 +160,7 @@ def toy(tmp_path: Path) -> Path:
 
 
 def test_a_chart_is_rendered_with_hooks_and_notes(toy: Path):
-    """Objects come in the order of templates; the notes are apart."""
+    """The objects are in the order of templates, without the notes."""
     found = render({"replicas": 3}, chart=toy, name="mine", namespace="there")
     assert [each["kind"] for each in found] == ["ConfigMap", "Deployment", "Pod"]
     deployment = one(found, "Deployment", "mine")
@@ -170,7 +170,7 @@ def test_a_chart_is_rendered_with_hooks_and_notes(toy: Path):
 
 
 def test_templates_see_the_cluster_that_the_test_names(toy: Path):
-    """Its version, its APIs, and whether it is an upgrade."""
+    """Templates read its version, its APIs, and whether it is an upgrade."""
     facts = one(render(chart=toy), "ConfigMap")["data"]
     assert facts == {"kubernetes": "v1.36.0", "upgrade": "false"}
     changed = render(chart=toy, kube_version="1.35.2", is_upgrade=True, api_versions=["example.com/v1"])
@@ -178,15 +178,15 @@ def test_templates_see_the_cluster_that_the_test_names(toy: Path):
     assert one(changed, "ConfigMap", "example")
 
 
-def test_no_cluster_is_asked(toy: Path, monkeypatch: pytest.MonkeyPatch):
-    """Whatever the user's kubeconfig says."""
+def test_no_cluster_is_contacted(toy: Path, monkeypatch: pytest.MonkeyPatch):
+    """The user's kubeconfig has no effect."""
     (toy / "kubeconfig").write_text("apiVersion: v1\nkind: Config\nclusters: nonsense\n")
     monkeypatch.setenv("KUBECONFIG", str(toy / "kubeconfig"))
     assert len(render(chart=toy)) == 3
 
 
 @pytest.mark.parametrize(
-    ("values", "options", "said"),
+    ("values", "options", "message"),
     [
         ({"replicas": "3"}, {}, "got string, want integer"),
         ({"replica": 3}, {}, "additional properties 'replica' not allowed"),
@@ -194,47 +194,47 @@ def test_no_cluster_is_asked(toy: Path, monkeypatch: pytest.MonkeyPatch):
         ({}, {"name": "My_House"}, "invalid release name"),
     ],
 )
-def test_what_helm_refuses_is_told(toy: Path, values: dict[str, Any], options: dict[str, Any], said: str):
-    """By the schema, the versions of Kubernetes and the rules for names."""
-    assert said in refusal(values, chart=toy, **options)
+def test_a_refusal_has_the_message_of_helm(toy: Path, values: dict[str, Any], options: dict[str, Any], message: str):
+    """Helm checks the schema, the version of Kubernetes and the name."""
+    assert message in refusal(values, chart=toy, **options)
 
 
-def test_a_template_that_fails_is_told(toy: Path):
-    """With its sentence."""
+def test_a_refusal_has_the_message_of_a_template(toy: Path):
+    """The template calls fail."""
     (toy / "templates/validate.yaml").write_text('{{ fail "set a or b" }}')
     assert "set a or b" in refusal(chart=toy)
 
 
-def test_what_is_not_refused_is_told(toy: Path):
-    """A test of a refusal fails when there is none."""
+def test_accepted_values_are_not_a_refusal(toy: Path):
+    """A test of a refusal fails if Helm accepts the values."""
     with pytest.raises(AssertionError, match="Helm accepts"):
         refusal({"replicas": 3}, chart=toy)
 
 
 def test_the_linter_finds_a_mistake(toy: Path):
-    """A version that is none; without it there is nothing."""
+    """The version is invalid. Without the mistake there is no message."""
     assert lint(chart=toy) == []
     (toy / "Chart.yaml").write_text("apiVersion: v2\nname: toy\nversion: one\n")
     assert any("version" in message for message in lint(chart=toy))
 
 
 @pytest.mark.parametrize("text", ["a: 1\nb:\n  - c: 1\n    c: 2\n", "- a\n", "a: 1\n  b: 2\n"])
-def test_documents_that_are_no_objects_are_refused(text: str):
-    """A field set twice among them, of which Helm would take the last."""
+def test_invalid_documents_are_refused(text: str):
+    """This includes a field that is set twice, of which Helm would take the last."""
     with pytest.raises(ValueError, match=re.escape("here.yaml: ")):
         objects(text, "here.yaml")
 
 
 def test_yaml_is_read_as_kubernetes_reads_it():
-    """A label of digits and an e is a number, which the API server refuses."""
+    """A label of digits and an e is a number, and the API server would refuse it."""
     assert objects("a: 12e3\nb: 2026-01-01\n---\n# nothing\n---\nc: on\n") == [
         {"a": 12000, "b": "2026-01-01"},
         {"c": True},
     ]
 
 
-def test_one_object_is_meant():
-    """None and several fail, and say what there is."""
+def test_one_object_must_match():
+    """None and several fail, and list the objects."""
     with pytest.raises(AssertionError, match=re.escape("0 of Job  among ['Pod/toy']")):
         one([POD], "Job")
     with pytest.raises(AssertionError, match="2 of Pod"):
@@ -243,19 +243,19 @@ def test_one_object_is_meant():
 
 @pytest.mark.parametrize("correct", [POD, *CUSTOM], ids=lambda each: each["kind"])
 def test_correct_objects_have_no_problems(correct: dict[str, Any]):
-    """In any of the versions."""
+    """This holds for every version."""
     assert problems([correct]) == []
 
 
-def test_every_custom_resource_that_has_a_schema_is_tried():
-    """A schema that accepts nothing would be found above, one that accepts everything below."""
+def test_every_schema_of_a_custom_resource_is_tested():
+    """The test above finds a schema that accepts nothing, the one below a schema that accepts everything."""
     names = {f"{'/{}_'.format(each['kind'].lower()).join(each['apiVersion'].split('/'))}.json" for each in CUSTOM}
     assert {str(file.relative_to(CUSTOM_RESOURCES)) for file in CUSTOM_RESOURCES.glob("*/*.json")} == names
 
 
 @pytest.mark.parametrize("correct", [POD, *CUSTOM], ids=lambda each: each["kind"])
 def test_unknown_fields_are_problems(correct: dict[str, Any]):
-    """At the top, in the metadata and in the specification."""
+    """This holds for the top level, the metadata and the specification."""
     name = f"{correct['kind']}/toy"
     unexpected = "Additional properties are not allowed ('nonsense' was unexpected)"
     for part in ("metadata", "spec"):
@@ -284,12 +284,12 @@ def test_unknown_fields_are_problems(correct: dict[str, Any]):
     ],
 )
 def test_wrong_objects_have_problems(wrong: dict[str, Any], message: str):
-    """Named by object and path."""
+    """Each problem names the object and the path."""
     assert any(found.startswith(message) for found in problems([wrong])), problems([wrong])
 
 
-def test_a_kind_that_came_later_is_a_problem_before():
-    """The versions differ, and a problem says for which of them it is one."""
+def test_a_newer_kind_is_a_problem_in_older_versions():
+    """A problem names the versions that have it."""
     policy = {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingAdmissionPolicy",
@@ -301,7 +301,7 @@ def test_a_kind_that_came_later_is_a_problem_before():
 
 @pytest.mark.parametrize("file", sorted(CUSTOM_RESOURCES.glob("*/*.json")), ids=lambda file: file.stem)
 def test_schemas_of_custom_resources_are_schemas(file: Path):
-    """Every keyword has a value that it can have; patterns are those that Python can match."""
+    """Every keyword has a valid value, and Python can match every pattern."""
     Draft202012Validator.check_schema(json.loads(file.read_text()))
 
 
@@ -325,54 +325,18 @@ def test_schemas_of_custom_resources_are_schemas(file: Path):
     ],
 )
 def test_definitions_become_schemas(definition: dict[str, Any], schema: dict[str, Any]):
-    """What one of them says, the other says in its own words; alternatives stay open."""
+    """Both have the same meaning. Alternatives stay open."""
     assert json_schema(definition) == schema
 
 
-def test_definitions_that_are_not_understood_are_refused():
-    """Nothing of a later version is dropped in silence."""
-    with pytest.raises(ValueError, match="what dependentRequired means"):
+def test_unknown_keywords_of_definitions_are_refused():
+    """A keyword of a later version must not be dropped silently."""
+    with pytest.raises(ValueError, match="unknown keyword dependentRequired"):
         json_schema({"properties": {"a": {"dependentRequired": {}}}})
 
 
-def test_checkov_finds_what_is_wrong_and_waivers_settle_it():
-    """In each setup by itself; a waiver that settles nothing is told too."""
-    secured = {
-        **POD["spec"],
-        "hostNetwork": False,
-        "containers": [{**POD["spec"]["containers"][0], "securityContext": {"privileged": False}}],
-    }
-    privileged = {**POD["spec"], "containers": [{**secured["containers"][0], "securityContext": {"privileged": True}}]}
-    found = findings({"right": [{**POD, "spec": secured}], "wrong": [{**POD, "spec": privileged}]})
-    finding = Finding("CKV_K8S_16", "wrong", "Pod/toy", "Container should not be privileged")
-    assert [each for each in found if each.check == "CKV_K8S_16"] == [finding]
-    waiver = {"objects": ["Pod/*"], "reason": "It is a test."}
-    assert unsettled([finding], {"CKV_K8S_16": waiver}) == []
-    assert unsettled([finding], {}) == ["CKV_K8S_16 wrong Pod/toy: Container should not be privileged"]
-    assert unsettled([finding], {"CKV_K8S_16": {**waiver, "objects": ["*", "Job/*"]}}) == [
-        "the waiver of CKV_K8S_16 for Job/* is not needed"
-    ]
-
-
-def test_checkov_looks_at_every_setup():
-    """What it cannot read, or has no checks for, is no success."""
-    with pytest.raises(AssertionError, match=re.escape("checkov looked at [] of ['empty']")):
-        findings({"empty": []})
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["CKV_K8S_1: {objects: ['*']}", "CKV_K8S_1: {objects: ['*'], reason: ''}", "CKV_K8S_1: {objects: [], reason: a}"],
-)
-def test_waivers_say_for_what_and_why(tmp_path: Path, text: str):
-    """Each of them."""
-    (tmp_path / "waivers.yaml").write_text(text)
-    with pytest.raises(AssertionError, match="CKV_K8S_1"):
-        read_waivers(tmp_path / "waivers.yaml")
-
-
 def test_values_are_read_with_their_comments():
-    """In their order; a mapping with a comment is one value, one with comments inside is a group."""
+    """They are in order. A mapping with a comment is one value, and one with comments inside is a group."""
     assert chart_values(VALUES) == [
         Value("replicas", 2, "How many pods serve."),
         Value("image.repository", "registry.example/toy", "Where the image comes from; without a tag."),
@@ -381,32 +345,48 @@ def test_values_are_read_with_their_comments():
     ]
 
 
-def test_the_table_of_values_is_written_between_the_marks():
-    """The text around it stays, and writing it again changes nothing."""
+def test_the_tables_of_values_are_written_between_the_marks():
+    """The text around them stays, and writing them again changes nothing."""
     text = "# -- Either a | b.\nname: ''\n# -- Anywhere.\nnodeSelector: {}\n"
     readme = "Before\n<!-- values: written by make docs -->\nold\n<!-- end of values -->\nafter\n"
-    written = with_table(readme, text)
+    written = with_tables(readme, text)
     assert written == (
         "Before\n<!-- values: written by make docs -->\n"
-        "| value | default | what it does |\n|---|---|---|\n"
+        "| value | default | description |\n|---|---|---|\n"
         '| `name` | `""` | Either a \\| b. |\n| `nodeSelector` | `{}` | Anywhere. |\n'
         "<!-- end of values -->\nafter\n"
     )
-    assert with_table(written, text) == written
+    assert with_tables(written, text) == written
     with pytest.raises(ValueError, match="has no lines"):
-        with_table("Nothing", text)
+        with_tables("Nothing", text)
+
+
+def test_each_section_of_values_has_its_table():
+    """A heading of values.yaml becomes one of the README. Values before the first one have none."""
+    text = "# -- A.\na: 1\n\n# Edge and TLS ----\n\n# Not a heading -\ntls:\n  # -- B.\n  b: 2\n# -- C.\nc: 3\n"
+    assert [value.section for value in chart_values(text)] == ["", "Edge and TLS", "Edge and TLS"]
+    head = "| value | default | description |\n|---|---|---|\n"
+    assert values_tables(text) == (
+        f"{head}| `a` | `1` | A. |\n\n### Edge and TLS\n\n{head}| `tls.b` | `2` | B. |\n| `c` | `3` | C. |"
+    )
+
+
+def test_equal_values_are_rendered_once():
+    """A second rendering would generate another self-signed certificate."""
+    values = {"image": {"tag": "v1"}, "gateway": GATEWAY, "tls": {"mode": "selfSigned"}}
+    assert one(render(values), "Secret")["data"] == one(render(values), "Secret")["data"]
 
 
 def test_comments_become_descriptions():
-    """Old ones are replaced; what the schema does not list stays out, and the schema given stays as it is."""
+    """Old descriptions are replaced. Values that the schema does not list are skipped. The given schema stays."""
     old = json.loads(json.dumps(SCHEMA).replace("The tag.", "Old."))
     assert with_descriptions(old, VALUES) == SCHEMA
     assert old != SCHEMA
     assert with_descriptions({"type": "object"}, VALUES) == {"type": "object"}
 
 
-def test_values_comments_and_schema_that_agree_have_no_problems():
-    """The chart of these tests is one."""
+def test_values_that_agree_with_their_schema_have_no_problems():
+    """The chart of these tests has such values."""
     assert value_problems(VALUES, SCHEMA) == []
 
 
@@ -415,11 +395,11 @@ def test_values_comments_and_schema_that_agree_have_no_problems():
     [
         ("  # -- The tag.\n", "", "image.tag has no comment in values.yaml"),
         ("  tag:", "  label:", "image.label is not in the schema"),
-        ("  tag:", "  label:", "image.tag is in the schema, not in values.yaml"),
+        ("  tag:", "  label:", "image.tag is in the schema but not in values.yaml"),
     ],
 )
-def test_values_that_are_not_described_are_problems(old: str, new: str, problem: str):
-    """In the file itself, in the schema, and the other way round."""
+def test_values_without_a_description_are_problems(old: str, new: str, problem: str):
+    """A value needs a comment and an entry in the schema, and an entry needs a value."""
     assert problem in value_problems(VALUES.replace(old, new), SCHEMA)
 
 
@@ -429,14 +409,14 @@ def test_values_that_are_not_described_are_problems(old: str, new: str, problem:
         (
             ', "description": "The tag."',
             "",
-            "image.tag has not its comment as its description in the schema, make docs writes it",
+            "image.tag has another description in the schema than its comment: run make docs",
         ),
         ('"additionalProperties": false', '"additionalProperties": true', "# is not closed in the schema"),
         ('"additionalProperties": true, ', "", "#/properties/resources is not closed in the schema"),
     ],
 )
-def test_schemas_that_say_too_little_are_problems(old: str, new: str, problem: str):
-    """A sentence for each value, and a word on what each object takes."""
+def test_schemas_without_descriptions_or_bounds_are_problems(old: str, new: str, problem: str):
+    """Each value needs its description, and each object must name what it accepts."""
     text = json.dumps(SCHEMA)
     assert old in text
     assert problem in value_problems(VALUES, json.loads(text.replace(old, new, 1)))
