@@ -1,7 +1,7 @@
 """Write docs/reference/chart.md, the page of the chart's values, from values.yaml: python -m tools.chart_page."""
 
 from tools import ROOT
-from tools.chart import CHART, values_table
+from tools.chart import CHART, values_tables
 
 PAGE = ROOT / "docs/reference/chart.md"
 INTRODUCTION = """\
@@ -16,7 +16,7 @@ a value that is not listed here. `helm/bakehouse/README.md` explains how the val
 
 def page(values: str) -> str:
     """Return the text of the page for the text of a values.yaml."""
-    return f"{INTRODUCTION}{values_table(values)}\n"
+    return f"{INTRODUCTION}{values_tables(values)}\n".replace("\n### ", "\n## ")
 
 
 if __name__ == "__main__":

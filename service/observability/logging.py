@@ -1,4 +1,4 @@
-"""What a running server says: JSON lines of one schema, docs/reference/log.schema.json, explained in docs/reference/logs.md.
+"""Writes the JSON lines of a running server, by docs/reference/log.schema.json; docs/reference/logs.md explains them.
 
 Nothing that a request holds is in them. So what Python code that is not ours has to say (a warning, a log record, a
 print, the message of an exception) is left out, and the line says where it came from instead: it may hold values.

@@ -1,4 +1,4 @@
-"""Every Prometheus series, declared once: the library's objects, the scrape and docs/reference/metrics.md are made of this.
+"""Every Prometheus series, declared once: library objects, scrape and docs/reference/metrics.md are made of this.
 
 Clients cannot make series: each label has fixed words, or values that the artifact or the operator decided on.
 """
