@@ -99,11 +99,11 @@ def _json(schema: dict[str, Any], example: Any = None) -> dict[str, Any]:
 def _array(contract: Contract) -> dict[str, Any]:
     """Return the content that rows of nothing but numbers, and answers to them, may have as well."""
     about = "What numpy.save writes: real numbers of shape (rows, features); of an answer, one output of numbers."
-    return {npy.MEDIA_TYPE: {"schema": {"description": about}}} if contract.all_numbers else {}
+    return {npy.MEDIA_TYPE: {"schema": {"description": about}}} if contract.is_numeric else {}
 
 
 def _parameters(contract: Contract) -> dict[str, Any]:
-    if not contract.all_numbers:
+    if not contract.is_numeric:
         return {}
     outputs = {
         "name": "outputs",

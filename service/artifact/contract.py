@@ -100,14 +100,14 @@ class Contract:
         return tuple(feature.name for feature in self.features)
 
     @cached_property
-    def all_numbers(self) -> bool:
+    def is_numeric(self) -> bool:
         """Whether the cells of every feature are numbers, so that instances are one matrix."""
         return all(feature.kind == "number" for feature in self.features)
 
     @cached_property
-    def any_numbers(self) -> bool:
+    def accepts_any_number(self) -> bool:
         """Whether every feature takes any number, and nothing else: no null, no closed set of categories."""
-        return self.all_numbers and not any(feature.missing or feature.closed for feature in self.features)
+        return self.is_numeric and not any(feature.missing or feature.closed for feature in self.features)
 
     @cached_property
     def default_outputs(self) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ import simdjson
 from numpy.typing import NDArray
 
 from service.artifact.contract import Contract, Feature
-from service.codec.predict_request import JSON_TYPES, PredictRequest, as_columns, request_members, requested_outputs
-from service.columns import EXACT_INTEGERS, Columns
+from service.codec.predict_request import JSON_TYPES, PredictRequest, request_members, requested_outputs
+from service.columns import EXACT_INTEGERS, Columns, from_features
 from service.problems import ContractError
 
 LONG_BODY_BYTES = 700  # from here on simdjson is the faster one
@@ -22,7 +22,7 @@ NUMBER_TYPES = frozenset((int, float))
 
 def parse_fast(body: bytes, contract: Contract, max_rows: int, n_openers: int) -> PredictRequest | None:
     """Return what a body asks for, or None where anything is unusual; n_openers only matters for a long body."""
-    if len(body) >= LONG_BODY_BYTES and contract.any_numbers:
+    if len(body) >= LONG_BODY_BYTES and contract.accepts_any_number:
         request = _parse_matrix(body, contract, max_rows, n_openers)
         if request:
             return request
@@ -83,14 +83,14 @@ def _decode_fast(rows: list[Any], contract: Contract) -> Columns | None:
             rows = list(map(cells_of, rows))
         except KeyError:
             return None
-    if contract.any_numbers:
+    if contract.accepts_any_number:
         if not set(map(type, chain.from_iterable(rows))) <= NUMBER_TYPES:
             return None
         values = np.array(rows, dtype=np.float64)
         return values if _are_exactly_representable(values) else None
     transposed = zip(*rows, strict=True)
     columns = [_fast_column(cells, feature) for cells, feature in zip(transposed, contract.features, strict=True)]
-    return None if any(column is None for column in columns) else as_columns(columns, contract)
+    return None if any(column is None for column in columns) else from_features(columns, contract.is_numeric)
 
 
 def _are_exactly_representable(values: NDArray[np.float64]) -> bool:

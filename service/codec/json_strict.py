@@ -14,11 +14,10 @@ from service.codec.predict_request import (
     JSON_TYPES,
     MAX_NAMES_IN_SENTENCE,
     PredictRequest,
-    as_columns,
     request_members,
     too_many_rows,
 )
-from service.columns import Columns
+from service.columns import Columns, from_features
 from service.problems import MAX_FAULTS, Fault, MalformedBodyError, contract_error
 
 MAX_INTEGER_DIGITS = 400  # longer ones are beyond float64, and int() of very long text is slow
@@ -114,7 +113,7 @@ def _decode_strict(rows: list[Any], contract: Contract) -> Columns:
         np.array(column, dtype=np.float64) if feature.kind == "number" else list(column)
         for column, feature in zip(zip(*checked, strict=True), contract.features, strict=True)
     ]
-    return as_columns(columns, contract)
+    return from_features(columns, contract.is_numeric)
 
 
 def _cell_faults(cells: Sequence[Any], named: bool, pointer: str, contract: Contract) -> Iterator[Fault]:

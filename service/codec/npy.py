@@ -47,7 +47,7 @@ def parse_array(body: bytes, outputs: str, contract: Contract, max_rows: int) ->
         BodyTooLargeError: If there are more than max_rows rows.
         ContractError: If the array does not fit the contract; names the first cells at fault.
     """
-    if not contract.all_numbers:
+    if not contract.is_numeric:
         raise UnsupportedMediaTypeError(
             "This model takes more than numbers: send JSON (Content-Type: application/json)."
         )
@@ -127,7 +127,7 @@ def _check_cells(given: NDArray[Any], X: NDArray[np.float64], contract: Contract
         X: The same in float64.
         contract: What the model takes.
     """
-    if contract.any_numbers and bool((np.abs(X) < EXACT_INTEGERS).all()):  # not so for NaN
+    if contract.accepts_any_number and bool((np.abs(X) < EXACT_INTEGERS).all()):  # not so for NaN
         return
     faults = []
     for row, column in np.argwhere(~_usual_cells(given, X, contract)):

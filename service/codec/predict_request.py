@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from service.artifact.contract import Contract
 from service.columns import Columns
 from service.problems import MAX_FAULTS, BodyTooLargeError, Fault, contract_error
@@ -72,16 +70,3 @@ def requested_outputs(wanted: Any, contract: Contract) -> tuple[str, ...]:
     if faults:
         raise contract_error(faults)
     return tuple(wanted)
-
-
-# ---------------------------------------------------------------------------------------------- both ways
-
-
-def as_columns(columns: list[Any], contract: Contract) -> Columns:
-    """Return one matrix where every feature is a number, else the columns as they are."""
-    if not contract.all_numbers:
-        return columns
-    matrix = np.empty((len(columns[0]), len(columns)))
-    for index, column in enumerate(columns):
-        matrix[:, index] = column
-    return matrix

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.artifact.contract import Contract, Feature
-from service.columns import Columns
+from service.columns import Columns, by_feature
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,10 +45,8 @@ def estimator_input(columns: Columns, contract: Contract) -> "Instances":
         return X
     import pandas as pd  # most estimators need no frame, and its import takes longer than all the rest
 
-    given = columns.T if isinstance(columns, np.ndarray) else columns
-    return pd.DataFrame(
-        {feature.name: _series(column, feature, pd) for column, feature in zip(given, contract.features, strict=True)}
-    )
+    cells = zip(by_feature(columns), contract.features, strict=True)
+    return pd.DataFrame({feature.name: _series(column, feature, pd) for column, feature in cells})
 
 
 def _series(column: Any, feature: Feature, pd: Any) -> Any:

@@ -89,10 +89,10 @@ def _count_nothing(_n_requests: int, _n_rows: int, _waited_seconds: Sequence[flo
 def _batch_of(queue: deque[PendingRequest]) -> list[PendingRequest]:
     """Return the first that wait, as far as they ask for the same outputs and are not too many rows together."""
     batch = [queue[0]]
-    n_rows = queue[0].n_samples
+    n_samples = queue[0].n_samples
     for waiting in list(queue)[1:]:
-        n_rows += waiting.n_samples
-        if waiting.outputs != batch[0].outputs or n_rows > MAX_BATCH_ROWS:
+        n_samples += waiting.n_samples
+        if waiting.outputs != batch[0].outputs or n_samples > MAX_BATCH_ROWS:
             break
         batch.append(waiting)
     return batch

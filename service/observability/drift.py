@@ -8,7 +8,7 @@ What is written at a scrape is text that was made once, with the counts in betwe
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -23,7 +23,7 @@ from prometheus_client.openmetrics import exposition as openmetrics_exposition
 
 from service.artifact.contract import PREDICT, Contract
 from service.artifact.reference import Bin, Ranges, bins_of
-from service.columns import Columns
+from service.columns import Columns, concatenate, n_rows, take
 from service.observability.histogram import CategoryPlaces, NumberCounter
 from service.observability.logging import log_bug
 from service.observability.metric_definitions import (
@@ -100,7 +100,6 @@ class Drift:
     ) -> None:
         self._version = version
         self._n_most = settings.drift_rows
-        self._takes_matrix = contract.all_numbers
         self._importance = reference.get("importance", {})
         watched = _most_important(contract, self._importance, settings.drift_features)
         self._takes_all = len(watched) == len(contract.features)
@@ -139,7 +138,7 @@ class Drift:
 
         self._counts = BinCounters(len(self._bins), directory, slot)
         self._lock = threading.Lock()
-        self._requests: list[tuple[Any, NDArray[Any] | None]] = []  # remembered: numbers and predictions
+        self._requests: list[tuple[Columns, NDArray[Any] | None]] = []  # remembered: numbers and predictions
         self._found: list[int] = []  # the places of other cells
         self._n_rows = 0
         self._counts_for = 1  # how many requests one that is remembered stands for
@@ -163,24 +162,24 @@ class Drift:
             log_bug(error, "Rows are missing in the counts for drift.")
         self._failed = True
 
-    def _remember(self, columns: Any, predictions: NDArray[Any] | None) -> None:
-        n_samples = len(columns) if self._takes_matrix else len(columns[0])
-        n_rows = n_samples
+    def _remember(self, columns: Columns, predictions: NDArray[Any] | None) -> None:
+        n_samples = n_rows(columns)
         if n_samples > self._n_most:
-            n_rows, rows = self._n_most, _evenly_spread(self._n_most, n_samples)
-            columns = columns.take(rows, axis=0) if self._takes_matrix else _taken(columns, rows)
+            rows = _evenly_spread(self._n_most, n_samples)
+            n_samples, columns = self._n_most, take(columns, rows)
             predictions = None if predictions is None else predictions.take(rows, axis=0)
-        places: list[int] = []
-        if not self._takes_matrix:  # text is looked up at once: to keep it would be to keep up to a body of each client
+        places: Sequence[int] = ()
+        if isinstance(columns, np.ndarray):
+            if not self._takes_all:
+                columns = columns.take(self._taken_at, axis=1)
+        else:  # text is looked up at once: keeping it would keep up to a body of each client
             texts = zip(self._places, [columns[index] for index in self._texts_at], strict=True)
             places = [place[cell] for place, column in texts for cell in column]
             columns = [columns[index] for index in self._numbers_at]
-        elif not self._takes_all:
-            columns = columns.take(self._taken_at, axis=1)
         with self._lock:
             self._requests.append((columns, predictions))
             self._found += places
-            self._n_rows += n_rows
+            self._n_rows += n_samples
             if self._n_rows >= ROWS_AT_ONCE:
                 self._count()
 
@@ -198,11 +197,12 @@ class Drift:
         if predicted and self._predicted_numbers:
             counts += self._predicted_numbers.counts(np.concatenate(predicted).reshape(1, -1), n_places)
         if requests and self._numbers:
-            parts = [columns for columns, _ in requests]
-            if self._takes_matrix:
-                numbers = np.ascontiguousarray(np.concatenate(parts).T)
-            else:
-                numbers = np.array([np.concatenate(cells) for cells in zip(*parts, strict=True)])
+            columns = concatenate([columns for columns, _ in requests])
+            numbers = (
+                np.ascontiguousarray(columns.T)
+                if isinstance(columns, np.ndarray)
+                else np.array(columns, dtype=np.float64)
+            )
             counts += self._numbers.counts(numbers, n_places)
         self._counts.add(counts_for * counts)
 
@@ -272,14 +272,6 @@ class Drift:
 def _evenly_spread(n_rows: int, n_samples: int) -> NDArray[np.intp]:
     """Return the rows in the middle of so many equal parts of a request."""
     return (2 * np.arange(n_rows) + 1) * n_samples // (2 * n_rows)
-
-
-def _taken(columns: list[Any], rows: NDArray[np.intp]) -> list[Any]:
-    """Return these rows of columns."""
-    chosen = rows.tolist()
-    return [
-        column.take(rows) if isinstance(column, np.ndarray) else [column[row] for row in chosen] for column in columns
-    ]
 
 
 def _most_important(contract: Contract, importance: Mapping[str, float], n_features: int) -> list[int]:

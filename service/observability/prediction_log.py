@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from service.artifact.contract import Contract, answer_member
 from service.artifact.reader import Artifact
-from service.columns import Columns, PackedColumns, n_packed_rows, pack, unpack
+from service.columns import Columns, PackedColumns, by_feature, n_packed_rows, pack, unpack
 from service.observability import metric_definitions
 from service.observability.logging import STANDARD_OUTPUT, log_message
 from service.observability.metrics import Metrics
@@ -201,8 +201,12 @@ class PredictionLog:
         """Yield the lines of a prediction, each with its number of rows."""
         n_samples, columns = n_packed_rows(prediction.cells), unpack(prediction.cells)
         cells = [
-            [None] * n_samples if name in self._redacted else column.tolist() if is_array(column) else column
-            for name, column in zip(self._names, columns.T if is_array(columns) else columns, strict=True)
+            [None] * n_samples
+            if name in self._redacted
+            else column.tolist()
+            if isinstance(column, np.ndarray)
+            else column
+            for name, column in zip(self._names, by_feature(columns), strict=True)
         ]
         rows = [dict(zip(self._names, row, strict=True)) for row in zip(*cells, strict=True)]
         outputs = {answer_member(name): values.tolist() for name, values in prediction.answers.items()}
@@ -231,11 +235,6 @@ class PredictionLog:
                 yield from lines(start, min(start + step, last))
 
         return lines(0, n_samples)
-
-
-def is_array(values: Any) -> TypeGuard[NDArray[Any]]:
-    """Return whether these are an array."""
-    return isinstance(values, np.ndarray)
 
 
 class Target:

@@ -103,7 +103,7 @@ def _onnx_graph(estimator: Any, contract: Contract, number: Any) -> bytes:
     from skl2onnx.common.data_types import BooleanTensorType, StringTensorType
 
     types = {"number": number, "boolean": BooleanTensorType, "string": StringTensorType}
-    if contract.all_numbers and contract.container != "frame":
+    if contract.is_numeric and contract.container != "frame":
         inputs = [("X", number([None, len(contract.features)]))]
     else:
         inputs = [(feature.name, types[feature.kind]([None, 1])) for feature in contract.features]

@@ -228,7 +228,7 @@ def _cells(column: "pd.Series[Any]", feature: Feature) -> NDArray[Any]:
 
 def as_columns(table: Table, contract: Contract) -> Columns:
     """Return rows as a request has them."""
-    if contract.all_numbers:
+    if contract.is_numeric:
         return np.ascontiguousarray(np.array(table, dtype=np.float64).T)
     return [cells if cells.dtype == np.float64 else cells.tolist() for cells in table]
 

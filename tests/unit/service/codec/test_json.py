@@ -274,7 +274,7 @@ def same_column(one: "pd.Series[Any]", other: "pd.Series[Any]") -> bool:
 
 def check_agreement(body: bytes, contract: Contract) -> None:
     """Fail unless the quick way gives what the careful one gives, or leaves the body to it."""
-    ways = [parse_fast, *([_parse_matrix] if contract.any_numbers else [])]
+    ways = [parse_fast, *([_parse_matrix] if contract.accepts_any_number else [])]
     quick_ones = [way(body, contract, MAX_ROWS, count_openers(body)) for way in ways]
     try:
         careful = parse_strict(body, contract, MAX_ROWS)

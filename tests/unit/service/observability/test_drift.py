@@ -102,7 +102,7 @@ def watch(drift: Drift, contract: Contract, rows: list[tuple[Any, ...]]) -> None
         np.array(cells, dtype=float) if feature.kind == "number" else list(cells)
         for feature, cells in zip(contract.features, zip(*rows, strict=True), strict=False)
     ]
-    if contract.all_numbers:
+    if contract.is_numeric:
         columns = np.array(columns).T
     drift("id", columns, {"predict": np.array([row[-1] for row in rows])})
 
