@@ -25,7 +25,7 @@ from training.engines.equivalence import EquivalenceCheck, Verdict
 from training.engines.timing import batching_pays, time_engines
 from training.errors import BakeError, UnsupportedError, one_line
 
-FASTEST = "fastest"  # of all that pass the gate
+FASTEST = "fastest"  # of all that pass the equivalence check
 EXACT = "exact"  # the fastest of those that give the estimator's bits
 NAMES = (NUMPY, COMPILED_TREES, TREELITE, ONNXRUNTIME, SCIKIT_LEARN)  # in the order of preference
 CHOICES = (FASTEST, EXACT, *NAMES)
@@ -35,7 +35,7 @@ WORTH_CHANGING = 0.5  # a later engine needs less than this share of the time, s
 
 @dataclass
 class EngineSelection:
-    """How the race ended.
+    """Which engine serves, and how the others compare.
 
     Args:
         engine: The name of the engine that serves.
@@ -55,7 +55,7 @@ class EngineSelection:
 
 
 def select_engine(estimator: Any, contract: Contract, frame: pd.DataFrame, choice: str, seed: int) -> EngineSelection:
-    """Return which engine serves, and what became of the others.
+    """Return which engine serves, and how the others compare.
 
     Args:
         estimator: The fitted estimator.
@@ -67,17 +67,17 @@ def select_engine(estimator: Any, contract: Contract, frame: pd.DataFrame, choic
     Raises:
         BakeError: If the engine that was asked for cannot serve; says why.
     """
-    asked = scikit_learn_engine(estimator, contract)
-    gate = EquivalenceCheck(asked, contract, frame, seed)
-    invariant = gate.is_batch_invariant(asked)
+    reference_engine = scikit_learn_engine(estimator, contract)
+    check = EquivalenceCheck(reference_engine, contract, frame, seed)
+    invariant = check.is_batch_invariant(reference_engine)
     entries: dict[str, dict[str, Any]] = {
         SCIKIT_LEARN: {"name": SCIKIT_LEARN, "exact": True, "batch_invariant": invariant, "files": [MODEL]}
     }
-    candidates, engines = {}, {SCIKIT_LEARN: asked}
-    direct = COMPILED_TREES if ends_in_trees(estimator) else NUMPY
-    for name, make in ((direct, pipeline_candidate), (TREELITE, treelite_candidate), (ONNXRUNTIME, onnx_candidate)):
+    candidates, engines = {}, {SCIKIT_LEARN: reference_engine}
+    compiled = COMPILED_TREES if ends_in_trees(estimator) else NUMPY
+    for name, make in ((compiled, pipeline_candidate), (TREELITE, treelite_candidate), (ONNXRUNTIME, onnx_candidate)):
         try:
-            candidate, engine, verdict = _judged(name, make, estimator, contract, gate)
+            candidate, engine, verdict = _judged(name, make, estimator, contract, check)
         except Exception as error:  # noqa: BLE001 - converters fail in any way, and then another engine serves
             entries[name] = {"name": name, "refused": _reason(error)}
             continue
@@ -86,7 +86,7 @@ def select_engine(estimator: Any, contract: Contract, frame: pd.DataFrame, choic
             "name": name, "exact": verdict.exact, "difference": float(f"{verdict.difference:.3g}"),
             "bound": candidate.bound, "batch_invariant": verdict.batch_invariant, "files": [],
         }  # fmt: skip
-    seconds = time_engines(engines, contract, gate.training)
+    seconds = time_engines(engines, contract, check.training)
     serving = _chosen(choice, entries, seconds)
     table = [entries[name] for name in NAMES if name in entries]
     files: Mapping[str, bytes] = {}
@@ -97,18 +97,18 @@ def select_engine(estimator: Any, contract: Contract, frame: pd.DataFrame, choic
         entries[serving]["files"] = sorted(files)
     # What is exact stays so: a row's bits must not depend on who else asks.
     merging = entries[serving]["batch_invariant"] or not entries[serving]["exact"]
-    batching = merging and batching_pays(engines[serving], contract, gate.training)
+    batching = merging and batching_pays(engines[serving], contract, check.training)
     return EngineSelection(serving, table, files, libraries, batching, seconds)
 
 
 def _judged(
-    name: str, make: "Callable[[Any, Contract], Candidate]", estimator: Any, contract: Contract, gate: EquivalenceCheck
+    name: str, make: "Callable[[Any, Contract], Candidate]", estimator: Any, contract: Contract, check: EquivalenceCheck
 ) -> tuple[Candidate, EngineFunction, Verdict]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # converters warn of what the gate finds out
+        warnings.simplefilter("ignore")  # converters warn of what the equivalence check finds
         candidate = make(estimator, contract)
         engine = compiled_engine(name, candidate.files.__getitem__, contract)
-        return candidate, engine, gate.judge(engine, candidate.bound)
+        return candidate, engine, check.judge(engine, candidate.bound)
 
 
 def _reason(error: Exception) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from service.artifact.contract import Contract
-from service.columns import Columns
+from service.columns import Columns, take
 from service.engines.engine_function import EngineFunction
-from training.engines.equivalence import Table, as_columns, chosen
+from training.engines.probe_rows import ArrayColumns, as_request
 
 N_ROWS = (1, 10, 100, 1000)
 ROUNDS = 7
@@ -19,11 +19,8 @@ ROUND_SECONDS = 0.002  # of one engine; a clock's ticks are far below
 BATCH_ROWS, BATCHING_SECONDS, BATCH_COST = 32, 300e-6, 8
 
 
-# ------------------------------------------------------------------------------------------- time
-
-
 def time_engines(
-    engines: Mapping[str, EngineFunction], contract: Contract, training: Table
+    engines: Mapping[str, EngineFunction], contract: Contract, training: ArrayColumns
 ) -> dict[str, dict[str, float]]:
     """Return the seconds of CPU that a call takes, by engine and number of rows: medians of rounds in turn."""
     return {
@@ -36,8 +33,10 @@ def time_engines(
     }
 
 
-def _seconds(engines: Mapping[str, EngineFunction], contract: Contract, training: Table, n_rows: int) -> list[float]:
-    columns = as_columns(chosen(training, np.arange(n_rows) % len(training[0])), contract)
+def _seconds(
+    engines: Mapping[str, EngineFunction], contract: Contract, training: ArrayColumns, n_rows: int
+) -> list[float]:
+    columns = as_request(take(training, np.arange(n_rows) % len(training[0])), contract)
     outputs = (contract.outputs[0].name,)
     with np.errstate(all="ignore"):
         calls = [_calls(engine, columns, outputs) for engine in engines.values()]
@@ -64,7 +63,7 @@ def _seconds_a_call(engine: EngineFunction, columns: Columns, outputs: tuple[str
     return max(1, time.process_time_ns() - started) / n_calls / 1e9
 
 
-def batching_pays(engine: EngineFunction, contract: Contract, training: Table) -> bool:
+def batching_pays(engine: EngineFunction, contract: Contract, training: ArrayColumns) -> bool:
     """Say whether requests that wait should be answered together."""
     one, many = (_seconds({"": engine}, contract, training, n_rows)[0] for n_rows in (1, BATCH_ROWS))
     return one > BATCHING_SECONDS and many < BATCH_COST * one

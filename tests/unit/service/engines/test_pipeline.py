@@ -21,8 +21,9 @@ from service.engines.registry import FOLDER, PLAN, numpy_engine
 from service.engines.scikit_learn import scikit_learn_engine
 from training.contract.derive import derive_contract
 from training.engines.compile_pipeline import compile_pipeline
-from training.engines.equivalence import EquivalenceCheck, Table, as_columns, same_bits
+from training.engines.equivalence import EquivalenceCheck, same_bits
 from training.engines.native_build import compile_library
+from training.engines.probe_rows import ArrayColumns, as_request, is_number
 from training.errors import UnsupportedError
 
 RNG = np.random.default_rng(1)
@@ -278,7 +279,7 @@ def test_a_category_that_the_encoder_refuses_is_refused():
     for encoder in (preprocessing.OneHotEncoder(), preprocessing.OrdinalEncoder()):
         model = fitted(make_pipeline(encoder, linear_model.Ridge()), FRAME[["other"]], Y)
         engine, gate = direct_and_gate(model, FRAME[["other"]])
-        unknown: Table = [np.array(["eel"], dtype=object)]
+        unknown: ArrayColumns = [np.array(["eel"], dtype=object)]
         with pytest.raises(ValueError, match="refuses"):
             gate.ask(engine, unknown)
         numbers = fitted(make_pipeline(encoder, linear_model.Ridge()), X[:, [1]], Y)
@@ -290,7 +291,7 @@ def test_a_category_that_the_encoder_refuses_is_refused():
 def test_a_request_is_left_as_it_was():
     """Several outputs, or a batch, are made of the same array."""
     engine, gate = direct_and_gate(fitted(make_pipeline(preprocessing.StandardScaler(), CLASSIFIERS[0]), X, TWO), X)
-    columns = as_columns(gate.training, gate.contract)
+    columns = as_request(gate.training, gate.contract)
     before = np.array(columns)
     engine(columns, ["predict", "predict_proba"])
     assert same_bits(columns, before)
@@ -356,7 +357,7 @@ def test_generated_pipelines_agree_on_generated_rows(
     estimator = fitted(pipeline, rows, TWO if model in CLASSIFIERS else Y)
     engine, gate = direct_and_gate(estimator, rows)
     columns = list(zip(*cells, strict=True))
-    table: Table = [np.array(column, dtype=float) for column in columns[:4]]
+    table: ArrayColumns = [np.array(column, dtype=float) for column in columns[:4]]
     table += [np.array(column, dtype=object) for column in columns[4:]] if with_words else []
     try:
         expected = gate.ask(gate.reference, table)
@@ -367,7 +368,7 @@ def test_generated_pipelines_agree_on_generated_rows(
     given_answers = gate.ask(engine, table)
     for name, values in expected.items():
         assert given_answers[name].dtype == values.dtype
-        if gate.is_number(name, values):
+        if is_number(name, values, gate.contract):
             np.testing.assert_allclose(given_answers[name], values, rtol=1e-9, atol=1e-9 * gate.scales[name])
         else:
             assert given_answers[name].tolist() == values.tolist()

@@ -1,4 +1,4 @@
-"""The equivalence gate: a form of the estimator that differs in anything is refused, and said where."""
+"""The equivalence check: a form of the estimator that differs in anything is refused, and said where."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -218,11 +218,11 @@ def test_an_engine_whose_bits_depend_on_the_batch_is_told():
 def test_boundary_rows_lie_on_both_sides_of_every_label_change(trees: Case):
     """Neighbouring numbers with different answers, found without looking into the estimator."""
     boundary = next(rows for rows in trees.gate.rows if rows.kind == "boundary rows")
-    answers = trees.gate.ask(trees.gate.reference, boundary.table)["predict_proba"]
+    answers = trees.gate.ask(trees.gate.reference, boundary.columns)["predict_proba"]
     n_pairs = len(answers) // 12  # both sides first, then ten numbers near them
     assert n_pairs > 100
     assert (answers[:n_pairs] != answers[n_pairs : 2 * n_pairs]).any(axis=1).all()
-    low, high = (np.array(boundary.table).T[rows] for rows in (slice(n_pairs), slice(n_pairs, 2 * n_pairs)))
+    low, high = (np.array(boundary.columns).T[rows] for rows in (slice(n_pairs), slice(n_pairs, 2 * n_pairs)))
     apart = low != high
     assert (apart.sum(axis=1) == 1).all()
     assert (np.nextafter(low[apart], high[apart]) == high[apart]).all()

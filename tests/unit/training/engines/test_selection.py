@@ -1,4 +1,4 @@
-"""The race of engines: what passes the gate is timed, one serves, and the rest is listed with its reason."""
+"""Selects an engine: what passes the equivalence check is timed, one serves, and the rest is listed with its reason."""
 
 import json
 import re
