@@ -29,16 +29,18 @@ from service.artifact.manifest import (
     sha256,
 )
 from training.contract.derive import derive_contract
+from training.contract.frame import as_frame
+from training.contract.probe import EstimatorProbe, probe_estimator
 from training.documents.model_card import model_card
 from training.documents.sbom import bill_of_materials
-from training.engines.selection import FASTEST, select_engine
+from training.engines.selection import FASTEST, EngineSelection, select_engine
 from training.errors import BakeError
 from training.estimator_file import dump_estimator, force_single_thread, libraries_of
 from training.evaluation import Evaluation, check_bar, evaluate, fit, score_sample, task_of
 from training.golden import golden_lines
 from training.importance import feature_importance
 from training.provenance import created, data_digest, source_commit
-from training.reference import reference_bins
+from training.reference import measure_reference
 from training.sources.source import Source
 
 Report = Callable[[str], None]
@@ -50,7 +52,7 @@ PARAMETERS_OF_VALUES = ("categories", "vocabulary")  # of encoders; authors ofte
 
 @dataclass(frozen=True)
 class Baked:
-    """What a bake made.
+    """The result of a bake.
 
     Args:
         digest: The artifact's digest.
@@ -61,6 +63,27 @@ class Baked:
     digest: str
     version: str
     evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A fitted estimator, and what was found out about it.
+
+    Args:
+        source: Where it comes from.
+        estimator: What is served.
+        evaluation: Its scores, or those of the recipe.
+        contract: What it takes and answers.
+        frame: The training rows, as the service gives them to the estimator.
+        probe: Asks the estimator.
+    """
+
+    source: Source
+    estimator: Any
+    evaluation: Evaluation
+    contract: Contract
+    frame: pd.DataFrame
+    probe: EstimatorProbe
 
 
 def bake(
@@ -81,7 +104,7 @@ def bake(
         seed: For splits, and for estimators without a random_state of their own.
         commit: The source commit, or None to ask git.
         report: Is told what is going on.
-        engine: Which engine is to serve, one of training.race.CHOICES.
+        engine: Which engine is to serve, one of training.engines.selection.CHOICES.
 
     Raises:
         BakeError: If the model cannot be read, fitted, served or written, or does not clear its bar.
@@ -93,87 +116,103 @@ def bake(
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="X (does not have valid|has) feature names", category=UserWarning)
         report("loading")
-        model = source()
-        estimator, evaluation = _fitted(model, seed, report)
-        force_single_thread(estimator)
-        files, manifest = _contents(model, estimator, evaluation, version, seed, commit, engine, report)
+        model = _fitted_model(source(), seed, report)
+        estimator_file, modules = dump_estimator(model.estimator)
+        report("comparing engines with the estimator, and their speed")
+        selection = select_engine(model.estimator, model.contract, model.frame, engine, seed)
+        manifest = {
+            **_model_members(model),
+            **_engine_members(selection),
+            "version": version,
+            "libraries": _libraries(modules, model.contract, selection),
+            "source_commit": source_commit(model.source.path) if commit is None else commit,
+            "seed": seed,
+            "created": created(),
+        }
+        files = {
+            MODEL: estimator_file,
+            REFERENCE: _reference_file(model, seed),
+            GOLDEN: golden_lines(model.contract, model.frame, model.probe, model.source.example),
+            **_unlisted_file(model.contract),
+            "MODEL_CARD.md": model_card(manifest).encode(),
+            "bom.cdx.json": canonical_json(bill_of_materials(manifest, sha256(estimator_file))),
+            **selection.files,
+        }
+    if not manifest["created"]:  # who sets SOURCE_DATE_EPOCH asks for the same bytes, and no clock gives those
+        manifest["timings"] = selection.timings
     report("checking the artifact in a fresh process")
     try:
         digest = writer.write(output, manifest, files, accept=_check_as_service)
     except OSError as error:
         raise BakeError(f"{output} cannot be written ({error.strerror}): choose another --output.") from error
-    return Baked(digest, version or digest[:SHORT_DIGEST_LENGTH], evaluation)
+    return Baked(digest, version or digest[:SHORT_DIGEST_LENGTH], model.evaluation)
 
 
-def _fitted(model: Source, seed: int, report: Report) -> tuple[Any, Evaluation]:
-    if model.fitted:
-        return model.estimator, score_sample(model.estimator, model.X, model.y)
-    evaluation = evaluate(model.estimator, model.X, model.y, model.bar, seed, report)
-    check_bar(evaluation, model.bar)
-    report(f"fitting on all {len(model.X)} rows")
-    return fit(model.estimator, model.X, model.y), evaluation
-
-
-def _contents(
-    model: Source,
-    estimator: Any,
-    evaluation: Evaluation,
-    version: str,
-    seed: int,
-    commit: str | None,
-    engine: str,
-    report: Report,
-) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Return the artifact's files and manifest."""
+def _fitted_model(source: Source, seed: int, report: Report) -> FittedModel:
+    """Return the model once it is fitted, and once it has the scores that its author asks for."""
+    estimator, evaluation = _fitted(source, seed, report)
+    force_single_thread(estimator)
     report("deriving the contract")
-    target_names = list(map(str, model.y.columns)) if isinstance(model.y, pd.DataFrame) else []
-    contract, frame, asker = derive_contract(estimator, model.X, model.names, model.features, target_names)
-    estimator_bytes, roots = dump_estimator(estimator)
-    report("comparing engines with the estimator, and their speed")
-    raced = select_engine(estimator, contract, frame, engine, seed)
-    manifest = {
-        "name": model.name,
-        "version": version,
-        "description": model.description,
-        "task": task_of(estimator),
-        "estimator": _described(estimator, contract),
-        "contract": contract.to_dict(),
+    frame = as_frame(source.X, source.names)
+    probe = probe_estimator(estimator, source.X, frame)
+    target_names = list(map(str, source.y.columns)) if isinstance(source.y, pd.DataFrame) else []
+    contract = derive_contract(probe, frame, source.features, target_names)
+    return FittedModel(source, estimator, evaluation, contract, frame, probe)
+
+
+def _fitted(source: Source, seed: int, report: Report) -> tuple[Any, Evaluation]:
+    if source.fitted:
+        return source.estimator, score_sample(source.estimator, source.X, source.y)
+    evaluation = evaluate(source.estimator, source.X, source.y, source.bar, seed, report)
+    check_bar(evaluation, source.bar)
+    report(f"fitting on all {len(source.X)} rows")
+    return fit(source.estimator, source.X, source.y), evaluation
+
+
+def _model_members(model: FittedModel) -> dict[str, Any]:
+    """Return the manifest's members about the model."""
+    source, evaluation = model.source, model.evaluation
+    return {
+        "name": source.name,
+        "description": source.description,
+        "task": task_of(model.estimator),
+        "estimator": _described(model.estimator, model.contract),
+        "contract": model.contract.to_dict(),
         "scores": {
             "held_out": evaluation.held_out,
             "cross_validation": evaluation.cross_validation,
-            "bar": dict(model.bar),
-            "refitted": not model.fitted,
+            "bar": dict(source.bar),
+            "refitted": not source.fitted,
         },
-        "libraries": dict(sorted({**libraries_of(roots, contract.container), **raced.libraries}.items())),
-        "source_commit": source_commit(model.path) if commit is None else commit,
         "data": {
-            "digest": data_digest(frame, model.y),
-            "rows": len(frame),
-            "source": model.data_source,
-            "licence": model.data_licence,
+            "digest": data_digest(model.frame, source.y),
+            "rows": len(model.frame),
+            "source": source.data_source,
+            "licence": source.data_licence,
         },
-        "seed": seed,
-        "created": created(),
-        "engine": raced.engine,
-        "engines": raced.table,
-        "batching": raced.batching,
     }
-    bins = reference_bins(contract, frame, asker.answers(frame))
-    reference = {**bins, "importance": feature_importance(asker, frame, seed)}
-    model_sha256 = sha256(estimator_bytes)
+
+
+def _engine_members(selection: EngineSelection) -> dict[str, Any]:
+    """Return the manifest's members about engines."""
+    return {"engine": selection.engine, "engines": selection.table, "batching": selection.batching}
+
+
+def _libraries(modules: set[str], contract: Contract, selection: EngineSelection) -> dict[str, str]:
+    """Return the versions of all that serving needs, by distribution."""
+    return dict(sorted({**libraries_of(modules, contract.container), **selection.libraries}.items()))
+
+
+def _reference_file(model: FittedModel, seed: int) -> bytes:
+    answers = model.probe.answers(model.frame)
+    importance = feature_importance(model.probe, model.frame, seed)
+    return canonical_json(measure_reference(model.contract, model.frame, answers, importance).to_dict())
+
+
+def _unlisted_file(contract: Contract) -> dict[str, bytes]:
+    """Return the file of the known values that may not be listed, by its name; nothing where there are none."""
     unlisted = contract.unlisted()
-    files = {
-        MODEL: estimator_bytes,
-        GOLDEN: golden_lines(contract, frame, asker, model.example),
-        REFERENCE: canonical_json(reference),
-        **({UNLISTED: canonical_json(unlisted)} if unlisted else {}),
-        "MODEL_CARD.md": model_card(manifest).encode(),
-        "bom.cdx.json": canonical_json(bill_of_materials(manifest, model_sha256)),
-        **raced.files,
-    }
-    if not manifest["created"]:  # who sets SOURCE_DATE_EPOCH asks for the same bytes, and no clock gives those
-        manifest["timings"] = raced.timings
-    return files, manifest
+    return {UNLISTED: canonical_json(unlisted)} if unlisted else {}
 
 
 def _described(estimator: Any, contract: Contract) -> str:
@@ -197,5 +236,5 @@ def _check_as_service(staging: Path) -> None:
     command = [sys.executable, "-m", "service", "check", str(staging.resolve())]
     done = subprocess.run(command, cwd=home, env=environ, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
-        said = " ".join((done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1:])
-        raise BakeError(f"The service refuses the artifact, nothing was written: {said}")
+        reason = " ".join((done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1:])
+        raise BakeError(f"The service refuses the artifact, nothing was written: {reason}")

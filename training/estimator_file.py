@@ -98,17 +98,17 @@ def force_single_thread(estimator: Any) -> None:
     """
     waiting, seen = [estimator], set()
     while waiting:
-        part = waiting.pop()
-        if id(part) in seen:
+        member = waiting.pop()
+        if id(member) in seen:
             continue
-        seen.add(id(part))
-        if isinstance(part, dict):
-            waiting.extend(part.values())
-        elif isinstance(part, np.ndarray):
-            waiting.extend(part.flat if part.dtype == object else ())
-        elif isinstance(part, list | tuple):
-            waiting.extend(part)
-        elif hasattr(part, "__dict__") and not isinstance(part, type | ModuleType | FunctionType):
-            if vars(part).get("n_jobs") is not None:
-                part.n_jobs = 1
-            waiting.extend(vars(part).values())  # not only estimators: a calibrated classifier's parts are none
+        seen.add(id(member))
+        if isinstance(member, dict):
+            waiting.extend(member.values())
+        elif isinstance(member, np.ndarray):
+            waiting.extend(member.flat if member.dtype == object else ())
+        elif isinstance(member, list | tuple):
+            waiting.extend(member)
+        elif hasattr(member, "__dict__") and not isinstance(member, type | ModuleType | FunctionType):
+            if vars(member).get("n_jobs") is not None:
+                member.n_jobs = 1
+            waiting.extend(vars(member).values())  # not only estimators: a calibrated classifier's parts are none

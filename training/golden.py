@@ -20,7 +20,7 @@ LARGEST_STEP = 1e300  # rounded to more, a number may be beyond float64
 
 
 def golden_lines(
-    contract: Contract, frame: pd.DataFrame, asker: EstimatorProbe, example: Sequence[Sequence[Any]] | None
+    contract: Contract, frame: pd.DataFrame, probe: EstimatorProbe, example: Sequence[Sequence[Any]] | None
 ) -> bytes:
     """Return the golden exchanges as JSON lines.
 
@@ -30,7 +30,7 @@ def golden_lines(
     Args:
         contract: What the model takes and answers.
         frame: The training rows, as the service gives them to the estimator.
-        asker: Asks the estimator.
+        probe: Asks the estimator.
         example: Rows for the first request, instead of a made-up one.
 
     Raises:
@@ -40,18 +40,18 @@ def golden_lines(
     served = frame.dropna(subset=[feature.name for feature in contract.features if not feature.missing])
     if served.empty:
         raise BakeError("Each row has a missing value that the estimator does not answer for: add an imputer.")
-    first, is_private = _made_up_rows(contract, served, asker, 1)
+    first, is_private = _made_up_rows(contract, served, probe, 1)
     if example is not None:
         first, is_private = _example_frame(example, frame), False
-    spread, _ = _made_up_rows(contract, served, asker, N_ROWS)
+    spread, _ = _made_up_rows(contract, served, probe, N_ROWS)
     missing = {feature.name: None for feature in contract.features if feature.missing}
     unknown = {feature.name: unknown_value(frame[feature.name]) for feature in contract.features if _is_open(feature)}
     changed = [with_cells(spread.tail(1), cells) for cells in (missing, unknown) if cells]
     exchanges = [
-        _exchange(contract, asker, first, everything[:1], named=False, explicit=False),
-        _exchange(contract, asker, spread, everything, named=False),
-        _exchange(contract, asker, spread, everything, named=True),
-        *(_exchange(contract, asker, rows, everything, named=False) for rows in changed),
+        _exchange(contract, probe, first, everything[:1], named=False, explicit=False),
+        _exchange(contract, probe, spread, everything, named=False),
+        _exchange(contract, probe, spread, everything, named=True),
+        *(_exchange(contract, probe, rows, everything, named=False) for rows in changed),
     ]
     if is_private:
         exchanges[0]["private"] = True
@@ -59,7 +59,7 @@ def golden_lines(
 
 
 def _made_up_rows(
-    contract: Contract, served: pd.DataFrame, asker: EstimatorProbe, n_rows: int
+    contract: Contract, served: pd.DataFrame, probe: EstimatorProbe, n_rows: int
 ) -> tuple[pd.DataFrame, bool]:
     """Return rows that resemble the training rows, and whether they hold values of these that may not be listed.
 
@@ -76,7 +76,7 @@ def _made_up_rows(
             for name, column in cells.items()
         }
     )
-    if asker.takes(made_up):
+    if probe.takes(made_up):
         return made_up, any(feature.is_unlisted and feature.closed for feature in contract.features)
     places = np.unique(np.linspace(0, len(served) - 1, n_rows).astype(int))
     rows = served.iloc[places].reset_index(drop=True)
@@ -122,14 +122,14 @@ def _is_open(feature: Feature) -> bool:
 
 def _exchange(
     contract: Contract,
-    asker: EstimatorProbe,
+    probe: EstimatorProbe,
     rows: pd.DataFrame,
     outputs: list[str],
     named: bool,
     explicit: bool = True,
 ) -> dict[str, Any]:
     try:
-        answers = asker.answers(rows)
+        answers = probe.answers(rows)
     except Exception as error:
         raise BakeError(f"The estimator refuses a golden request, check EXAMPLE: {one_line(error)}") from error
     if not all(np.isfinite(values).all() for values in answers.values() if values.dtype.kind == "f"):

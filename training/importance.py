@@ -18,7 +18,7 @@ MOST_CELLS_AT_ONCE = 1_000_000  # 8 MB of numbers
 DIGITS = 6  # after the point; what is beyond them is rounding
 
 
-def feature_importance(asker: EstimatorProbe, frame: pd.DataFrame, seed: int) -> dict[str, float]:
+def feature_importance(probe: EstimatorProbe, frame: pd.DataFrame, seed: int) -> dict[str, float]:
     """Return how much the model's answers change when the values of a feature are mixed up, by the feature's name.
 
     It needs no target, only the estimator's answers. Of numbers it is the mean absolute change in their standard
@@ -26,7 +26,7 @@ def feature_importance(asker: EstimatorProbe, frame: pd.DataFrame, seed: int) ->
     seldom change the label alone, or else the share of labels that change.
 
     Args:
-        asker: The fitted estimator.
+        probe: Asks the fitted estimator.
         frame: The training rows, of shape (n_samples, n_features).
         seed: For the choice of rows.
 
@@ -38,19 +38,19 @@ def feature_importance(asker: EstimatorProbe, frame: pd.DataFrame, seed: int) ->
     rows = np.random.default_rng(seed).permutation(len(frame))[:n_rows]
     sample = frame.iloc[rows].reset_index(drop=True)
     n_at_once = max(1, MOST_CELLS_AT_ONCE // sample.size)
-    output = PREDICT_PROBA if PREDICT_PROBA in asker.outputs else asker.outputs[0]
-    change = _change_of(output, asker.estimator)
-    asker = EstimatorProbe(asker.estimator, asker.container, [output])
-    found: list[float] = []
+    output = PREDICT_PROBA if PREDICT_PROBA in probe.outputs else probe.outputs[0]
+    change = _change_of(output, probe.estimator)
+    probe = EstimatorProbe(probe.estimator, probe.container, [output])
+    changes: list[float] = []
     try:
-        before = asker.answers(sample)[output]
+        before = probe.answers(sample)[output]
         for start in range(0, n_features, n_at_once):
             names = list(frame.columns[start : start + n_at_once])
-            answers = asker.answers(_mixed_up(sample, names))[output]
-            found += [round(change(before, after), DIGITS) for after in np.split(answers, len(names))]
+            answers = probe.answers(_mixed_up(sample, names))[output]
+            changes += [round(change(before, after), DIGITS) for after in np.split(answers, len(names))]
     except Exception:  # noqa: BLE001 - an estimator refuses with whatever its own code raises
         return {}
-    return dict(zip(frame.columns, found, strict=True))
+    return dict(zip(frame.columns, changes, strict=True))
 
 
 def _mixed_up(sample: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

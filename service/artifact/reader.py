@@ -128,11 +128,11 @@ def verify(directory: Path) -> Artifact:
 
 
 def _library_misfits(libraries: Mapping[str, str]) -> list[str]:
-    found = {name: installed_version(name) for name in libraries}
+    installed = {name: installed_version(name) for name in libraries}
     return [
-        f"{name} {libraries[name]}, here {found[name] or 'not installed'}"
+        f"{name} {libraries[name]}, here {installed[name] or 'not installed'}"
         for name in sorted(libraries)
-        if found[name] != libraries[name]
+        if installed[name] != libraries[name]
     ]
 
 

@@ -1,11 +1,10 @@
-"""Bins of values: which one a value is in, and how to count a great many values at once.
+"""The distributions of training in reference.json, written and read here, and the bins that drift counts rows in.
 
-The bins are those of the artifact's reference.json, and further ones for what it has no bin for. A column of numbers is
-counted by sorting it, which NumPy does quicker than finding the bin of each number.
+The bins are those of the distributions, and further ones for values that have none.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import Any
 
@@ -15,6 +14,103 @@ MAX_BINS = 20  # of a feature: its series are bounded
 MAX_TEXT = 80  # characters of a category in a label
 
 INSIDE, OUTSIDE, MISSING, UNKNOWN, OTHER = "inside", "outside", "missing", "unknown", "other"
+
+
+@dataclass(frozen=True)
+class NumberDistribution:
+    """How the numbers of a column are distributed.
+
+    Args:
+        edges: The bounds of the bins in ascending order, as numpy.histogram takes them: none where there is no number,
+            and one where all numbers are the same.
+        counts: How many rows are in each bin.
+        missing: How many rows have no number.
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    missing: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the distribution as JSON data."""
+        return {"edges": list(self.edges), "counts": list(self.counts), "missing": self.missing}
+
+
+@dataclass(frozen=True)
+class ValueDistribution:
+    """How the values of a column are distributed.
+
+    Args:
+        values: The most frequent ones.
+        counts: How many rows have each of them.
+        other: How many rows have another value.
+        missing: How many rows have none.
+    """
+
+    values: tuple[str | float | bool, ...]
+    counts: tuple[int, ...]
+    other: int
+    missing: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the distribution as JSON data."""
+        return {
+            "values": list(self.values), "counts": list(self.counts), "other": self.other, "missing": self.missing,
+        }  # fmt: skip
+
+
+Distribution = NumberDistribution | ValueDistribution
+
+
+def distribution_from_dict(data: Mapping[str, Any]) -> Distribution:
+    """Return the distribution that to_dict wrote.
+
+    Raises:
+        KeyError, TypeError: If the data were written by something else.
+    """
+    if "edges" in data:
+        return NumberDistribution(tuple(data["edges"]), tuple(data["counts"]), data["missing"])
+    return ValueDistribution(tuple(data["values"]), tuple(data["counts"]), data["other"], data["missing"])
+
+
+@dataclass(frozen=True)
+class Reference:
+    """How features and predictions are distributed in training: what drift is measured against.
+
+    Args:
+        n_samples: How many rows there are.
+        features: The distribution of each feature, by its name.
+        predictions: That of each output that has one, by its name.
+        importance: How much the answers depend on each feature, by its name; nothing where that is not known.
+    """
+
+    n_samples: int
+    features: Mapping[str, Distribution]
+    predictions: Mapping[str, Distribution]
+    importance: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of reference.json."""
+        return {
+            "n_samples": self.n_samples,
+            "features": {name: distribution.to_dict() for name, distribution in self.features.items()},
+            "predictions": {name: distribution.to_dict() for name, distribution in self.predictions.items()},
+            "importance": dict(self.importance),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Reference":
+        """Return what to_dict wrote; artifacts baked before importance was measured have none.
+
+        Raises:
+            KeyError, TypeError: If the data were written by something else.
+        """
+        return cls(
+            n_samples=data["n_samples"],
+            features={name: distribution_from_dict(each) for name, each in data["features"].items()},
+            predictions={name: distribution_from_dict(each) for name, each in data["predictions"].items()},
+            importance=dict(data.get("importance", {})),
+        )
 
 
 @dataclass(frozen=True)
@@ -57,26 +153,26 @@ class CategoryBins:
 
 
 def bins_of(
-    reference: Mapping[str, Any], n_samples: int, known: Iterable[Any] | None, numbers: bool
+    distribution: Distribution, n_samples: int, known: Iterable[Any] | None, numbers: bool
 ) -> Ranges | CategoryBins:
     """Return the bins of a feature, or of the predictions.
 
     Args:
-        reference: How it was distributed in training, from reference.json.
+        distribution: That of training.
         n_samples: How many rows that was.
         known: The values that the estimator knows, where it does.
         numbers: Whether what is to be counted are float64 numbers.
     """
-    if "edges" in reference:
-        return _ranges(reference, n_samples)
-    values = _values(reference, n_samples, known)
+    if isinstance(distribution, NumberDistribution):
+        return _ranges(distribution, n_samples)
+    values = _values(distribution, n_samples, known)
     return _as_ranges(values) if numbers else values
 
 
-def _ranges(reference: Mapping[str, Any], n_samples: int) -> Ranges:
+def _ranges(distribution: NumberDistribution, n_samples: int) -> Ranges:
     """Return bins as numpy.histogram has them, the last one closed, one on each side, and one for what is missing."""
-    edges, counts = reference["edges"], reference["counts"]
-    missing = Bin(MISSING, MISSING, reference["missing"] / n_samples)
+    edges, counts = distribution.edges, distribution.counts
+    missing = Bin(MISSING, MISSING, distribution.missing / n_samples)
     if not edges:  # no row of the training had a number
         return Ranges((Bin("00: any number", OUTSIDE, 0.0), missing), (np.nan,), (0, 1))
     pairs = list(pairwise(edges))
@@ -92,15 +188,15 @@ def _ranges(reference: Mapping[str, Any], n_samples: int) -> Ranges:
     return Ranges(bins, (*begins, _next_after(edges[-1]), np.nan), tuple(range(len(bins))))
 
 
-def _values(reference: Mapping[str, Any], n_samples: int, known: Iterable[Any] | None) -> CategoryBins:
+def _values(distribution: ValueDistribution, n_samples: int, known: Iterable[Any] | None) -> CategoryBins:
     """Return a bin for each frequent value, and one each for missing, unknown and other ones."""
-    seen = [(value, count) for value, count in zip(reference["values"], reference["counts"], strict=True) if count]
+    seen = [(value, count) for value, count in zip(distribution.values, distribution.counts, strict=True) if count]
     listed, merged = seen[: MAX_BINS - 3], seen[MAX_BINS - 3 :]
-    n_other = reference["other"] + sum(count for _, count in merged)
+    n_other = distribution.other + sum(count for _, count in merged)
     bins = [Bin(_text(value, rank), INSIDE, count / n_samples) for rank, (value, count) in enumerate(listed, start=1)]
     missing, unknown, other = range(len(bins), len(bins) + 3)
     bins += [
-        Bin(MISSING, MISSING, reference["missing"] / n_samples),
+        Bin(MISSING, MISSING, distribution.missing / n_samples),
         Bin(UNKNOWN, UNKNOWN, 0.0),
         Bin(OTHER, OTHER, n_other / n_samples),
     ]
@@ -111,7 +207,7 @@ def _values(reference: Mapping[str, Any], n_samples: int, known: Iterable[Any] |
         None: missing,
     }
     # Of text that the estimator takes whatever it is, nothing is listed: any of it may have been seen.
-    return CategoryBins(tuple(bins), of_value, other if known is None and reference["other"] else unknown)
+    return CategoryBins(tuple(bins), of_value, other if known is None and distribution.other else unknown)
 
 
 def _as_ranges(values: CategoryBins) -> Ranges:

@@ -22,7 +22,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 
 from service.artifact.contract import PREDICT, Contract
-from service.artifact.reference import Bin, Ranges, bins_of
+from service.artifact.reference import Bin, Ranges, Reference, bins_of
 from service.columns import Columns, concatenate, n_rows, take
 from service.observability.histogram import CategoryPlaces, NumberCounter
 from service.observability.logging import log_bug
@@ -79,7 +79,7 @@ class Drift:
     """Counts the rows of predictions by feature and bin; a Watch of service.views, called from several threads.
 
     Args:
-        reference: What reference.json says.
+        reference: How features and predictions were distributed in training.
         contract: What the model takes and answers.
         version: The model version, a label of every series.
         settings: How many features to watch, and the most rows of one request to count.
@@ -90,7 +90,7 @@ class Drift:
 
     def __init__(
         self,
-        reference: Mapping[str, Any],
+        reference: Reference,
         contract: Contract,
         version: str,
         settings: Settings,
@@ -100,11 +100,11 @@ class Drift:
     ) -> None:
         self._version = version
         self._n_most = settings.drift_rows
-        self._importance = reference.get("importance", {})
+        self._importance = reference.importance
         watched = _most_important(contract, self._importance, settings.drift_features)
         self._takes_all = len(watched) == len(contract.features)
 
-        n_samples = reference["n_samples"]
+        n_samples = reference.n_samples
         self._bins: list[tuple[str | None, Bin]] = []  # by place; with the feature's name, None for the predictions
         self._numbers_at: list[int] = []  # which of the contract's features are numbers
         self._texts_at: list[int] = []  # those of text and booleans
@@ -112,7 +112,7 @@ class Drift:
         numbers: list[tuple[Ranges, int]] = []
         for index in watched:
             feature, begin = contract.features[index], len(self._bins)
-            distribution = reference["features"][feature.name]
+            distribution = reference.features[feature.name]
             bins = bins_of(distribution, n_samples, feature.known, feature.kind == "number")
             if isinstance(bins, Ranges):
                 self._numbers_at.append(index)
@@ -124,11 +124,11 @@ class Drift:
         self._numbers = NumberCounter(numbers) if numbers else None
         self._taken_at = np.array(self._numbers_at, dtype=np.intp)  # NumPy takes three times as long to read a list
 
-        self._counts_predictions = PREDICT in reference["predictions"]
+        self._counts_predictions = PREDICT in reference.predictions
         self._predicted_numbers: NumberCounter | None = None
         self._predicted_places: CategoryPlaces | None = None
         if self._counts_predictions:
-            distribution = reference["predictions"][PREDICT]
+            distribution = reference.predictions[PREDICT]
             bins, begin = bins_of(distribution, n_samples, contract.classes, False), len(self._bins)
             if isinstance(bins, Ranges):
                 self._predicted_numbers = NumberCounter([(bins, begin)])

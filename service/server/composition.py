@@ -10,6 +10,7 @@ from service.api.app import Extension, create_app
 from service.api.predict import PredictionObserver
 from service.api.readiness import Lifecycle
 from service.artifact.manifest import REFERENCE
+from service.artifact.reference import Reference
 from service.feedback.collector import Feedback, why_no_feedback
 from service.inference.model import Model
 from service.observability.drift import Drift
@@ -71,9 +72,8 @@ def compose(
         model.count_batches(metrics.batch_counter())
     observers: list[PredictionObserver] = []
     if settings.drift_features:
-        drift = Drift(
-            json.loads(artifact.read(REFERENCE)), artifact.contract, artifact.version, settings, directory, slot
-        )
+        reference = Reference.from_dict(json.loads(artifact.read(REFERENCE)))
+        drift = Drift(reference, artifact.contract, artifact.version, settings, directory, slot)
         metrics.add_source(drift.exposition)
         observers.append(drift)
     prediction_log = PredictionLog(settings, artifact, metrics) if settings.prediction_log else None

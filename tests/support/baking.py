@@ -1,13 +1,18 @@
 """Small models to bake, and the whole way from one to its artifact."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from service.artifact.contract import Contract
 from service.artifact.reader import Artifact, verify
 from training.bake import bake
+from training.contract.derive import derive_contract
+from training.contract.frame import as_frame
+from training.contract.probe import EstimatorProbe, probe_estimator
 from training.sources.source import Source
 
 N_ROWS = 40
@@ -40,6 +45,16 @@ def write_model_file(directory: Path, *more: str, name: str = "line.py") -> str:
     path = directory / name
     path.write_text("\n".join([MODEL_FILE, *more, ""]))
     return str(path)
+
+
+def derived(
+    estimator: Any, X: Any, features: Mapping[str, Any] | None = None, target_names: Sequence[str] = ()
+) -> tuple[Contract, pd.DataFrame, EstimatorProbe]:
+    """Return a fitted estimator's contract, the training rows as the service gives them, and a way to ask it."""
+    names = list(X.columns) if isinstance(X, pd.DataFrame) else [f"x{index}" for index in range(X.shape[1])]
+    frame = as_frame(X, names)
+    probe = probe_estimator(estimator, X, frame)
+    return derive_contract(probe, frame, features or {}, target_names), frame, probe
 
 
 def bake_whole_way(output: Path, X: Any, y: Any, estimator: Any, **said: Any) -> Artifact:

@@ -15,6 +15,7 @@ import orjson
 
 from service.artifact.contract import PREDICT
 from service.artifact.manifest import REFERENCE
+from service.artifact.reference import Reference
 from service.codec.json_request import parse_request
 from service.host.cpu import request_threads
 from service.inference.loading import load_model
@@ -406,7 +407,7 @@ def drift(bench: Bench) -> dict[str, Any]:
 def drift_call(model: Model, n_rows: int) -> Callable[[], None]:
     """Return what counts a request of so many rows, another one each time; none stands for others."""
     loaded = load_model(model.artifact)
-    reference = orjson.loads(loaded.artifact.read(REFERENCE))
+    reference = Reference.from_dict(orjson.loads(loaded.artifact.read(REFERENCE)))
     counting = Drift(reference, loaded.contract, loaded.artifact.version, Settings(), clock=count(step=3600).__next__)
     requests = []
     for first in range(DRIFT_REQUESTS):

@@ -53,20 +53,20 @@ def encoder_categories(estimator: Any, names: Sequence[str]) -> dict[str, tuple[
     Follows pipelines and column transformers as far as columns keep their place: through steps that give back as many
     columns as they take.
     """
-    estimator = getattr(estimator, "best_estimator_", estimator)  # what a search found
+    estimator = getattr(estimator, "best_estimator_", estimator)  # of a search
     if isinstance(estimator, Pipeline):
         for _, step in estimator.steps:
-            if found := encoder_categories(step, names):
-                return found
+            if categories := encoder_categories(step, names):
+                return categories
             if getattr(step, "n_features_in_", None) != len(names) or not _keeps_columns(step):
                 return {}
         return {}
     if isinstance(estimator, ColumnTransformer):
-        found = {}
+        by_name = {}
         for _, transformer, columns in estimator.transformers_:
             if isinstance(transformer, BaseEstimator):
-                found.update(encoder_categories(transformer, _selected(columns, names)))
-        return found
+                by_name.update(encoder_categories(transformer, _selected(columns, names)))
+        return by_name
     known = getattr(estimator, "categories_", None)
     if not isinstance(known, list) or len(known) != len(names):
         return {}

@@ -1,10 +1,11 @@
-"""The contract of a fitted estimator, found by asking it: what it was fitted on, what it takes, what it answers.
+"""Derives the contract of a fitted estimator by asking it: what it takes in each column, and what it answers.
 
-Tags and attributes tell what an estimator's class can do; whether this pipeline takes a missing value in this column is
-told by trying. Each question is asked of a real row with one cell, or a group of cells, changed.
+Tags and attributes say what an estimator's class can do. Whether this pipeline takes a missing value in this column is
+found by trying: each question is asked of a real row with one cell, or a group of cells, changed.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,87 +14,128 @@ from numpy.typing import NDArray
 
 from service.artifact.contract import PER_CLASS_OUTPUTS, PREDICT, Contract, Feature, Output
 from training.contract.categories import classes_of, encoder_categories, may_be_listed, unknown_value
-from training.contract.frame import as_frame, is_category, json_kind
-from training.contract.probe import KIND_OF_OUTPUT, EstimatorProbe, accepting_columns, probe_estimator
+from training.contract.frame import is_category, json_kind
+from training.contract.probe import KIND_OF_OUTPUT, EstimatorProbe, accepting_columns
 from training.errors import BakeError
 
 BEYOND_FLOAT32 = 1e39
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+N_ANSWERED_ROWS = 3  # enough to see type and shape of each output
+
+Notes = Mapping[str, Mapping[str, Any]]  # what the author says of columns, by name: unit, description, missing, unknown
+Categories = Mapping[str, tuple[Any, ...]]  # by the column's name
+
+
+@dataclass(frozen=True)
+class AcceptedCells:
+    """Which columns take which cells, found by asking the estimator.
+
+    Args:
+        missing: Those that take a missing value.
+        unknown: Those that take a category it does not know.
+        only_float32: Those of numbers that take none beyond float32.
+    """
+
+    missing: frozenset[str]
+    unknown: frozenset[str]
+    only_float32: frozenset[str]
 
 
 def derive_contract(
-    estimator: Any, X: Any, names: Sequence[str], about: Mapping[str, Mapping[str, Any]], target_names: Sequence[str]
-) -> tuple[Contract, pd.DataFrame, EstimatorProbe]:
-    """Return the contract, the training rows as the service will give them, and a way to ask the estimator.
+    probe: EstimatorProbe, frame: pd.DataFrame, notes: Notes, target_names: Sequence[str] = ()
+) -> Contract:
+    """Return what the estimator takes and answers.
 
     Args:
-        estimator: The fitted estimator.
-        X: What it was fitted on, of shape (n_samples, n_features).
-        names: The columns' names.
-        about: What the author says of columns: unit, description, missing, unknown.
+        probe: Asks the estimator, as probe_estimator returned it.
+        frame: The training rows, as the service will give them to the estimator.
+        notes: What the author says of columns.
         target_names: The targets' names, for estimators that answer several.
 
     Raises:
-        BakeError: If the columns cannot be carried by JSON, or the estimator answers nothing that can be served.
+        BakeError: If the author says that a column takes what the estimator refuses.
     """
-    frame = as_frame(X, names)
-    asker = probe_estimator(estimator, X, frame)
-    rows = frame.head(3)
-    answers = asker.answers(rows)
-    classes = classes_of(estimator)
-    kinds = {name: json_kind(frame[name]) for name in names}
-    encoded = {
-        name: categories
-        for name, categories in encoder_categories(estimator, names).items()
-        if set(frame[name].dropna()) <= set(categories)  # else a step before the encoder changes the values
-    }
-    # A plain boolean column has no room for a missing value: null would become false.
-    takes_missing = accepting_columns(
-        asker, frame, [name for name in names if frame[name].dtype != bool], lambda _column: None
-    )
-    categorical = {name for name in names if name in encoded or is_category(frame[name])}
-    coded = [name for name in names if kinds[name] == "string" or (kinds[name] == "number" and name in categorical)]
-    takes_unknown = accepting_columns(asker, frame, coded, lambda name: unknown_value(frame[name]))
-    numbers = [name for name in names if kinds[name] == "number" and name not in categorical]
-    takes_large = accepting_columns(asker, frame, numbers, lambda _column: BEYOND_FLOAT32, finite=False)
-    takes_float32 = accepting_columns(
-        asker, frame, sorted(set(numbers) - takes_large), lambda _column: FLOAT32_MAX, finite=False
-    )
-    features = []
-    for name in names:
-        said = about.get(name, {})
-        column = frame[name]
-        continuous = name in numbers and bool(column.notna().any())
-        refuses_unknown = name not in takes_unknown or said.get("unknown") == "reject"
-        known = encoded.get(name) or _seen_values(column, refuses_unknown)
-        listed = known is not None and may_be_listed(column, known)
-        _check_said(name, said, name in takes_missing, name in takes_unknown)
-        features.append(
-            Feature(
-                name=name,
-                kind=kinds[name],
-                dtype=str(column.dtype),
-                missing=name in takes_missing and said.get("missing", bool(column.isna().any())),
-                categories=known if listed else None,
-                unlisted=None if listed else known,
-                closed=known is not None and refuses_unknown,
-                minimum=float(column.min()) if continuous else None,
-                maximum=float(column.max()) if continuous else None,
-                magnitude=FLOAT32_MAX if name in takes_float32 else None,
-                unit=said.get("unit", ""),
-                description=said.get("description", ""),
-            )
-        )
+    encoded = _encoded_categories(probe.estimator, frame)
+    accepted = _accepted_cells(probe, frame, encoded)
+    features = tuple(_feature(frame[name], encoded.get(name), accepted, notes.get(name, {})) for name in frame.columns)
+    classes = classes_of(probe.estimator)
+    answers = probe.answers(frame.head(N_ANSWERED_ROWS))
     # An encoder names its columns after the values, so that names may say what must not be listed.
-    transformed_names = () if any(feature.is_unlisted for feature in features) else _transformed_names(estimator)
+    may_name = "transform" in answers and not any(feature.is_unlisted for feature in features)
+    transformed_names = _transformed_names(probe.estimator) if may_name else ()
     outputs = tuple(_output(name, values, classes, target_names, transformed_names) for name, values in answers.items())
-    return Contract(tuple(features), asker.container, outputs, classes), frame, asker
+    return Contract(features, probe.container, outputs, classes)
 
 
-def _check_said(name: str, said: Mapping[str, Any], takes_missing: bool, takes_unknown: bool) -> None:
-    if said.get("missing") and not takes_missing:
+def _encoded_categories(estimator: Any, frame: pd.DataFrame) -> Categories:
+    """Return the categories that encoders know; not those of columns whose values an earlier step changes."""
+    known = encoder_categories(estimator, list(frame.columns))
+    return {name: values for name, values in known.items() if set(frame[name].dropna()) <= set(values)}
+
+
+def _is_continuous(column: "pd.Series[Any]", encoded: tuple[Any, ...] | None) -> bool:
+    """Say whether a column holds numbers that are no categories."""
+    return json_kind(column) == "number" and encoded is None and not is_category(column)
+
+
+def _accepted_cells(probe: EstimatorProbe, frame: pd.DataFrame, encoded: Categories) -> AcceptedCells:
+    names: list[str] = list(frame.columns)
+    # A plain boolean column has no room for a missing value: null would become false.
+    nullable = [name for name in names if frame[name].dtype != bool]
+    numbers = [name for name in names if _is_continuous(frame[name], encoded.get(name))]
+    coded = [name for name in names if name not in numbers and json_kind(frame[name]) != "boolean"]
+    beyond = accepting_columns(probe, frame, numbers, lambda _column: BEYOND_FLOAT32, finite=False)
+    up_to_float32 = sorted(set(numbers) - beyond)
+    return AcceptedCells(
+        missing=frozenset(accepting_columns(probe, frame, nullable, lambda _column: None)),
+        unknown=frozenset(accepting_columns(probe, frame, coded, lambda name: unknown_value(frame[name]))),
+        only_float32=frozenset(
+            accepting_columns(probe, frame, up_to_float32, lambda _column: FLOAT32_MAX, finite=False)
+        ),
+    )
+
+
+def _feature(
+    column: "pd.Series[Any]", encoded: tuple[Any, ...] | None, accepted: AcceptedCells, notes: Mapping[str, Any]
+) -> Feature:
+    """Return what the contract says of one column.
+
+    Args:
+        column: The training rows' cells.
+        encoded: The categories that an encoder knows there, if one does.
+        accepted: Which columns take which cells.
+        notes: What the author says of the column.
+
+    Raises:
+        BakeError: If the author says that it takes what the estimator refuses.
+    """
+    name = str(column.name)
+    takes_missing, takes_unknown = name in accepted.missing, name in accepted.unknown
+    _check_notes(name, notes, takes_missing, takes_unknown)
+    has_range = _is_continuous(column, encoded) and bool(column.notna().any())
+    refuses_unknown = not takes_unknown or notes.get("unknown") == "reject"
+    known = encoded or _seen_values(column, refuses_unknown)
+    listed = known is not None and may_be_listed(column, known)
+    return Feature(
+        name=name,
+        kind=json_kind(column),
+        dtype=str(column.dtype),
+        missing=takes_missing and notes.get("missing", bool(column.isna().any())),
+        categories=known if listed else None,
+        unlisted=None if listed else known,
+        closed=known is not None and refuses_unknown,
+        minimum=float(column.min()) if has_range else None,
+        maximum=float(column.max()) if has_range else None,
+        magnitude=FLOAT32_MAX if name in accepted.only_float32 else None,
+        unit=notes.get("unit", ""),
+        description=notes.get("description", ""),
+    )
+
+
+def _check_notes(name: str, notes: Mapping[str, Any], takes_missing: bool, takes_unknown: bool) -> None:
+    if notes.get("missing") and not takes_missing:
         raise BakeError(f"FEATURES says that {name} may be missing, but the estimator refuses that: add an imputer.")
-    if said.get("unknown") == "encode" and not takes_unknown:
+    if notes.get("unknown") == "encode" and not takes_unknown:
         raise BakeError(
             f"FEATURES says that {name} may hold unknown categories, but the estimator refuses them: "
             "give its encoder handle_unknown."

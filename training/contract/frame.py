@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 from service.artifact.contract import Kind
+from service.columns import EXACT_INTEGERS
 from training.errors import BakeError
-
-EXACT_INTEGERS = 2**53  # float64 holds every integer up to here
 
 
 def as_frame(X: Any, names: Sequence[str]) -> pd.DataFrame:

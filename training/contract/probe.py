@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from service.artifact.contract import OUTPUT_METHODS, PREDICT
+from service.engines.scikit_learn import as_array
 from training.contract.frame import example_row, is_category, json_kind, with_cells
 from training.errors import BakeError
 
@@ -24,7 +25,7 @@ KIND_OF_OUTPUT = {
 
 
 class EstimatorProbe:
-    """A fitted estimator, asked with frames whatever it was fitted on.
+    """Asks a fitted estimator, with frames whatever it was fitted on.
 
     Args:
         estimator: The fitted estimator.
@@ -41,7 +42,7 @@ class EstimatorProbe:
         """Return every output for these instances, by name, each of shape (n_samples,) or (n_samples, n_columns)."""
         X = frame if self.container == "frame" else frame.to_numpy(dtype=self.container)
         with np.errstate(all="ignore"):
-            return {name: dense(getattr(self.estimator, name)(X)) for name in self.outputs}
+            return {name: as_array(getattr(self.estimator, name)(X)) for name in self.outputs}
 
     def takes(self, frame: pd.DataFrame, finite: bool = True) -> bool:
         """Say whether the estimator answers these instances, with finite numbers if finite is true."""
@@ -52,21 +53,16 @@ class EstimatorProbe:
         return not finite or all(np.isfinite(values).all() for values in answers.values() if values.dtype.kind == "f")
 
 
-def dense(answer: Any) -> NDArray[Any]:
-    """Return an answer as a dense array."""
-    return np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
-
-
 def probe_estimator(estimator: Any, X: Any, frame: pd.DataFrame) -> EstimatorProbe:
     """Return how to ask the estimator: by the simplest container that gives the answers of the training data's own."""
     rows = X[:N_COMPARED_ROWS]
     offered = _offered_outputs(estimator, rows)
-    expected = {name: dense(getattr(estimator, name)(rows)) for name in offered}
+    expected = {name: as_array(getattr(estimator, name)(rows)) for name in offered}
     served = frame.head(N_COMPARED_ROWS)
     for container in _containers(X, frame):
-        asker = EstimatorProbe(estimator, container, offered)
-        if asker.takes(served, finite=False) and _same(asker.answers(served), expected):
-            return asker
+        probe = EstimatorProbe(estimator, container, offered)
+        if probe.takes(served, finite=False) and _same(probe.answers(served), expected):
+            return probe
     raise BakeError(
         "The estimator answers differently when whole numbers come as float64, as JSON clients send them: "
         "convert the columns with astype(float) in load()."
@@ -78,7 +74,7 @@ def _offered_outputs(estimator: Any, rows: Any) -> list[str]:
     for name in OUTPUT_METHODS:
         if hasattr(estimator, name):
             try:
-                values = dense(getattr(estimator, name)(rows))
+                values = as_array(getattr(estimator, name)(rows))
             except Exception as error:
                 if name == PREDICT:
                     raise BakeError(
@@ -127,16 +123,16 @@ def _rounding(values: NDArray[Any]) -> float:
 
 
 def accepting_columns(
-    asker: EstimatorProbe, frame: pd.DataFrame, names: Sequence[str], cell: Callable[[str], Any], finite: bool = True
+    probe: EstimatorProbe, frame: pd.DataFrame, names: Sequence[str], cell: Callable[[str], Any], finite: bool = True
 ) -> set[str]:
     """Return the columns in which the estimator takes a cell; whole groups are tried first."""
     if not names:
         return set()
     row = with_cells(example_row(frame), {name: cell(name) for name in names})
-    if asker.takes(row, finite):
+    if probe.takes(row, finite):
         return set(names)
     if len(names) == 1:
         return set()
     half = len(names) // 2
-    first, second = (accepting_columns(asker, frame, part, cell, finite) for part in (names[:half], names[half:]))
-    return first | second
+    first = accepting_columns(probe, frame, names[:half], cell, finite)
+    return first | accepting_columns(probe, frame, names[half:], cell, finite)

@@ -31,15 +31,15 @@ def from_model_file(model: str) -> Source:
     loaded = _call(load, model, "load()")
     if not isinstance(loaded, tuple) or len(loaded) != 2:
         raise BakeError(f"load() in {model} must return two things: the features and the target (or None).")
-    made = _call(estimator, model, "estimator()")
-    if not isinstance(made, BaseEstimator):
+    unfitted = _call(estimator, model, "estimator()")
+    if not isinstance(unfitted, BaseEstimator):
         raise BakeError(f"estimator() in {model} must return a scikit-learn estimator that is not fitted.")
     return Source(
         name=_constant(module, model, "NAME", Path(model).stem if model.endswith(".py") else model.rpartition(".")[2]),
         path=model,
         X=loaded[0],
         y=loaded[1],
-        estimator=made,
+        estimator=unfitted,
         description=_constant(module, model, "DESCRIPTION", _first_line(module.__doc__)),
         bar=_constant(module, model, "BAR", {}),
         features=_constant(module, model, "FEATURES", {}),

@@ -58,8 +58,8 @@ class Source:
         self._check_data()
 
     def _check_constants(self) -> None:
-        for column, about in self.features.items():
-            if not (isinstance(column, str) and isinstance(about, Mapping) and _fits(about)):
+        for column, notes in self.features.items():
+            if not (isinstance(column, str) and isinstance(notes, Mapping) and _fits(notes)):
                 keys = ", ".join(f"{key} ({kind.__name__})" for key, kind in FEATURE_KEYS.items())
                 raise BakeError(f"FEATURES[{column!r}] in {self.path} takes {keys}; unknown is 'reject' or 'encode'.")
         for score, least in self.bar.items():
@@ -111,8 +111,8 @@ class Source:
         return list(self.features) or [f"x{index}" for index in range(self.X.shape[1])]
 
 
-def _fits(about: Mapping[str, Any]) -> bool:
+def _fits(notes: Mapping[str, Any]) -> bool:
     """Say whether these are members that FEATURES may have for one column."""
-    return about.get("unknown", "reject") in ("reject", "encode") and all(
-        key in FEATURE_KEYS and isinstance(value, FEATURE_KEYS[key]) for key, value in about.items()
+    return notes.get("unknown", "reject") in ("reject", "encode") and all(
+        key in FEATURE_KEYS and isinstance(value, FEATURE_KEYS[key]) for key, value in notes.items()
     )

@@ -13,10 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from service.artifact.contract import Feature
-from tests.support.baking import CODES, FRAME, PRICES, SIGNS, WORDS
+from tests.support.baking import CODES, FRAME, PRICES, SIGNS, WORDS, derived
 from tests.support.baking import N_ROWS as N_FRAME_ROWS
 from training.contract.categories import UNKNOWN_CATEGORY
-from training.contract.derive import derive_contract
 from training.errors import BakeError
 from training.golden import N_ROWS, golden_lines, to_json
 
@@ -26,8 +25,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:X (does not have valid|has) feat
 def golden(estimator: Any, X: pd.DataFrame, y: Any, example: Any = None, about: Any = None) -> list[dict[str, Any]]:
     """Return the golden exchanges of an estimator that is fitted for it."""
     fitted = estimator.fit(X) if y is None else estimator.fit(X, y)
-    contract, frame, asker = derive_contract(fitted, X, list(X.columns), about or {}, ())
-    return [json.loads(line) for line in golden_lines(contract, frame, asker, example).splitlines()]
+    contract, frame, probe = derived(fitted, X, about)
+    return [json.loads(line) for line in golden_lines(contract, frame, probe, example).splitlines()]
 
 
 def test_an_example_a_batch_of_lists_and_a_batch_of_objects_are_asked():

@@ -1,6 +1,7 @@
 """Bins: numbers as numpy.histogram has them, values by frequency, and a place for all that has none."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.artifact.reference import MAX_BINS, MAX_TEXT, CategoryBins, Ranges, bins_of
+from service.artifact import reference
+from service.artifact.reference import MAX_BINS, MAX_TEXT, CategoryBins, Ranges, Reference, distribution_from_dict
 from service.observability.histogram import CategoryPlaces, NumberCounter
 
 NUMBERS = {"edges": [1.0, 2.0, 4.0], "counts": [3, 5], "missing": 2}
 WORDS = {"values": ["red", "green"], "counts": [6, 3], "other": 0, "missing": 1}
 N_SAMPLES = 10
+
+
+def bins_of(
+    distribution: Mapping[str, Any], n_samples: int, known: Iterable[Any] | None, numbers: bool
+) -> Ranges | CategoryBins:
+    """Return the bins of a distribution, given as it stands in reference.json."""
+    return reference.bins_of(distribution_from_dict(distribution), n_samples, known, numbers)
+
+
+def test_what_is_written_is_read():
+    """Writer and reader agree on each kind of distribution, on empty ones, and on the types of values."""
+    content = {
+        "n_samples": N_SAMPLES,
+        "features": {
+            "a": NUMBERS,
+            "b": {"values": ["red", 1.0, True], "counts": [6, 2, 1], "other": 0, "missing": 1},
+            "c": {"edges": [], "counts": [0], "missing": 10},
+        },
+        "predictions": {"predict": WORDS},
+        "importance": {"a": 0.5},
+    }
+    read = Reference.from_dict(content)
+    assert repr(read.to_dict()) == repr(content)
+    assert Reference.from_dict(read.to_dict()) == read
+    without_importance = {name: value for name, value in content.items() if name != "importance"}
+    assert Reference.from_dict(without_importance).importance == {}
 
 
 def counted(bins: Ranges | CategoryBins, values: list[Any]) -> dict[str, int]:

@@ -19,7 +19,7 @@ from service.engines.engine_function import EngineFunction
 from service.engines.pipeline import pack, unpack
 from service.engines.registry import FOLDER, PLAN, numpy_engine
 from service.engines.scikit_learn import scikit_learn_engine
-from training.contract.derive import derive_contract
+from tests.support.baking import derived
 from training.engines.compile_pipeline import compile_pipeline
 from training.engines.equivalence import EquivalenceCheck, same_bits
 from training.engines.native_build import compile_library
@@ -85,8 +85,7 @@ CLASSIFIERS = [
 
 def direct_and_gate(estimator: Any, rows: Any) -> tuple[EngineFunction, EquivalenceCheck]:
     """Return the direct form of a fitted estimator, through its files, and the gate it has to pass."""
-    names = list(rows.columns) if isinstance(rows, pd.DataFrame) else [f"x{index}" for index in range(rows.shape[1])]
-    contract, frame, _ = derive_contract(estimator, rows, names, {}, [])
+    contract, frame, _ = derived(estimator, rows)
     files = {PLAN: pack(compile_pipeline(estimator, contract))}
     if isinstance(estimator[-1] if isinstance(estimator, Pipeline) else estimator, ensemble.BaseEnsemble):
         files |= {FOLDER + name: content for name, content in compile_library().items()}
@@ -249,7 +248,7 @@ def test_trees_follow_any_steps():
 
 def direct_and_gate_of_trees(estimator: Any, rows: Any) -> tuple[EngineFunction, EquivalenceCheck]:
     """Return what direct_and_gate does, for trees that are no BaseEnsemble."""
-    contract, frame, _ = derive_contract(estimator, rows, list(rows.columns), {}, [])
+    contract, frame, _ = derived(estimator, rows)
     files = {PLAN: pack(compile_pipeline(estimator, contract))}
     files |= {FOLDER + name: content for name, content in compile_library().items()}
     return numpy_engine(files.__getitem__), EquivalenceCheck(

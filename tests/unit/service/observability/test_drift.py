@@ -27,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_cla
 
 from service.artifact.contract import Contract, Feature, Output
 from service.artifact.manifest import REFERENCE
+from service.artifact.reference import Reference
 from service.codec.json_request import parse_request
 from service.inference.model import Model
 from service.observability.drift import MAX_COUNTS_FOR, ROWS_A_SECOND, ROWS_AT_ONCE, Drift
@@ -41,7 +42,7 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.support.log import check_lines
 from tools import ROOT
-from training.reference import reference_bins
+from training.reference import measure_reference
 
 PREDICTIONS = (Output("predict", "number"),)
 AREA = Feature("area", "number", "float64")
@@ -76,7 +77,8 @@ def reference_of(contract: Contract, rows: list[tuple[Any, ...]]) -> dict[str, A
             for feature, cells in zip(contract.features, columns, strict=True)
         }
     )
-    return json.loads(json.dumps(reference_bins(contract, frame, {"predict": np.array(predictions)})))  # type: ignore[no-any-return]
+    reference = measure_reference(contract, frame, {"predict": np.array(predictions)})
+    return json.loads(json.dumps(reference.to_dict()))  # type: ignore[no-any-return]
 
 
 def hours() -> Callable[[], float]:
@@ -93,7 +95,7 @@ def drift_of(
 ) -> Drift:
     """Return what counts rows of this contract; by default each of them, however quick a test is."""
     settings = Settings(drift_features=n_features, drift_rows=n_rows)
-    return Drift(reference, contract, "v1", settings, clock=clock or hours())
+    return Drift(Reference.from_dict(reference), contract, "v1", settings, clock=clock or hours())
 
 
 def watch(drift: Drift, contract: Contract, rows: list[tuple[Any, ...]]) -> None:
@@ -435,7 +437,7 @@ def test_processes_add_up_and_a_successor_goes_on(tmp_path: Path):
     """Whichever is scraped answers for all; who takes over a slot takes over its counts."""
 
     def process(slot: int) -> Drift:
-        return Drift(AREA_REFERENCE, AREAS, "v1", Settings(), tmp_path, slot, hours())
+        return Drift(Reference.from_dict(AREA_REFERENCE), AREAS, "v1", Settings(), tmp_path, slot, hours())
 
     first, second = process(1), process(2)
     for _ in range(ROWS_AT_ONCE + 1):
@@ -471,16 +473,18 @@ def test_counts_are_in_files_of_the_process_that_made_them(tmp_path: Path):
         "import numpy as np\n"
         "from service.settings import Settings\n"
         "from service.artifact.contract import Contract\n"
+        "from service.artifact.reference import Reference\n"
         "from service.observability.drift import Drift\n"
         "reference, contract = json.loads(sys.argv[2])\n"
-        "drift = Drift(reference, Contract.from_dict(contract), 'v1', Settings(), Path(sys.argv[1]), 1)\n"
+        "reference, contract = Reference.from_dict(reference), Contract.from_dict(contract)\n"
+        "drift = Drift(reference, contract, 'v1', Settings(), Path(sys.argv[1]), 1)\n"
         "drift('id', np.array([[1.0]]), {})\n"
         "drift.exposition(False)\n"
         "os.kill(os.getpid(), 9)\n"
     )
     given = json.dumps([AREA_REFERENCE, AREAS.to_dict()])
     subprocess.run([sys.executable, "-c", code, str(tmp_path), given], cwd=ROOT)
-    other = Drift(AREA_REFERENCE, AREAS, "v1", Settings(), tmp_path, 2)
+    other = Drift(Reference.from_dict(AREA_REFERENCE), AREAS, "v1", Settings(), tmp_path, 2)
     assert sum(scrape(other).values()) == 1
 
 

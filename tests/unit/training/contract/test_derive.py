@@ -34,9 +34,9 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 from sklearn.svm import SVC, SVR
 
 from service.artifact.contract import Contract, Feature
-from tests.support.baking import CODES, FRAME, N_ROWS, NUMBERS, PRICES, SIGNS, WORDS, bake_whole_way
+from tests.support.baking import CODES, FRAME, N_ROWS, NUMBERS, PRICES, SIGNS, WORDS, bake_whole_way, derived
 from training.contract.categories import UNKNOWN_CATEGORY
-from training.contract.derive import FLOAT32_MAX, derive_contract
+from training.contract.derive import FLOAT32_MAX
 from training.contract.frame import as_frame
 from training.errors import BakeError
 
@@ -55,8 +55,7 @@ def fitted(estimator: Any, X: Any, y: Any) -> Any:
 
 def derive(estimator: Any, X: Any, y: Any = None, about: Any = None, targets: Any = ()) -> Contract:
     """Return the contract of an estimator that is fitted for it."""
-    names = list(X.columns) if isinstance(X, pd.DataFrame) else [f"x{index}" for index in range(X.shape[1])]
-    return derive_contract(fitted(estimator, X, y), X, names, about or {}, targets)[0]
+    return derived(fitted(estimator, X, y), X, about, targets)[0]
 
 
 def feature(contract: Contract, name: str) -> Feature:
@@ -466,7 +465,7 @@ def test_an_estimator_that_refuses_the_sample_is_refused():
     """What predict fails on are not the rows it was fitted on."""
     fitted_on_words = encode(["word"]).fit(MIXED, SIGNS)
     with pytest.raises(BakeError, match=r"predict fails on the rows it was given \(ValueError\): they must be such"):
-        derive_contract(fitted_on_words, MIXED.assign(word="mauve"), list(MIXED.columns), {}, ())
+        derived(fitted_on_words, MIXED.assign(word="mauve"))
 
 
 def test_an_estimator_that_tells_integers_from_floats_is_refused():

@@ -17,7 +17,7 @@ from training.contract.categories import MAX_CATEGORIES
 from training.documents.model_card import model_card
 from training.documents.sbom import bill_of_materials
 from training.provenance import data_digest
-from training.reference import N_BINS, reference_bins
+from training.reference import N_BINS, measure_reference
 
 FRAME = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]})
 
@@ -27,7 +27,7 @@ def bins_of(values: Any, **said: Any) -> dict[str, Any]:
     frame = pd.DataFrame({"v": values})
     kind = "number" if frame["v"].dtype.kind == "f" else "string"
     contract = Contract((Feature("v", kind, "", **said),), "frame", (Output("transform", "number"),))
-    return dict(reference_bins(contract, frame, {})["features"]["v"])
+    return measure_reference(contract, frame, {}).features["v"].to_dict()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -98,7 +98,7 @@ def test_rare_labels_are_counted_together():
     labels = np.array([f"label {number:02}" for number in range(MAX_CATEGORIES + 7)])
     contract = Contract((), "frame", (), classes=tuple(labels.tolist()))
     frame = pd.DataFrame(index=range(len(labels)))
-    bins = reference_bins(contract, frame, {"predict": labels})["predictions"]["predict"]
+    bins = measure_reference(contract, frame, {"predict": labels}).to_dict()["predictions"]["predict"]
     assert bins["values"] == labels[:MAX_CATEGORIES].tolist()
     assert bins["other"] == 7
 
@@ -114,7 +114,8 @@ def test_rare_labels_are_counted_together():
 def test_predictions_are_counted_as_what_they_are(predictions: Any, contract: Any, members: set[str]):
     """Labels by value, even those that are floats; numbers in bins."""
     made = Contract((), "frame", (), **contract)
-    bins = reference_bins(made, pd.DataFrame(index=range(2)), {"predict": predictions})["predictions"]["predict"]
+    reference = measure_reference(made, pd.DataFrame(index=range(2)), {"predict": predictions})
+    bins = reference.predictions["predict"].to_dict()
     assert set(bins) == members
     assert json.dumps(bins)
 
@@ -122,7 +123,7 @@ def test_predictions_are_counted_as_what_they_are(predictions: Any, contract: An
 def test_several_predictions_a_row_are_not_counted():
     """There is no one distribution of them."""
     answers = {"predict": np.zeros((2, 2))}
-    assert reference_bins(Contract((), "frame", ()), pd.DataFrame(index=range(2)), answers)["predictions"] == {}
+    assert measure_reference(Contract((), "frame", ()), pd.DataFrame(index=range(2)), answers).predictions == {}
 
 
 @pytest.mark.parametrize(

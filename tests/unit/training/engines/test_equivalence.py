@@ -5,7 +5,6 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn import ensemble, impute, linear_model, preprocessing
 from sklearn.compose import make_column_transformer
@@ -15,8 +14,7 @@ from service.engines.engine_function import EngineFunction
 from service.engines.pipeline import pipeline_function
 from service.engines.scikit_learn import scikit_learn_engine
 from service.engines.trees import library_name, load_library, trees_function
-from tests.support.baking import FRAME, NUMBERS, PRICES, SIGNS, WORDS
-from training.contract.derive import derive_contract
+from tests.support.baking import FRAME, NUMBERS, PRICES, SIGNS, WORDS, derived
 from training.engines.compile_pipeline import compile_pipeline
 from training.engines.equivalence import EquivalenceCheck
 from training.engines.native_build import compile_library
@@ -37,9 +35,8 @@ class Case:
     """A fitted estimator, its plan and its gate."""
 
     def __init__(self, estimator: Any, X: Any, y: Any) -> None:
-        names = list(X.columns) if isinstance(X, pd.DataFrame) else [f"x{index}" for index in range(X.shape[1])]
         self.estimator = estimator.fit(X, y)
-        self.contract, frame, _ = derive_contract(self.estimator, X, names, {}, [])
+        self.contract, frame, _ = derived(self.estimator, X)
         self.plan = compile_pipeline(self.estimator, self.contract)
         self.gate = EquivalenceCheck(scikit_learn_engine(self.estimator, self.contract), self.contract, frame, 0)
 
