@@ -1,17 +1,16 @@
 """The interface of every engine: a function from columns and output names to arrays."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from service.columns import Columns
 
-if TYPE_CHECKING:
-    import pandas as pd
+Floats = NDArray[np.float64]
+Outputs = dict[str, NDArray[Any]]  # by name, each of shape (n_samples,) or (n_samples, n_columns)
 
-    Instances = NDArray[Any] | pd.DataFrame
-
-
-EngineFunction = Callable[[Columns, Sequence[str]], dict[str, NDArray[Any]]]
+EngineFunction = Callable[[Columns, Sequence[str]], Outputs]
+MatrixFunction = Callable[[Floats, Sequence[str]], Outputs]  # an engine's, or a model's, that takes a matrix only
 ReadFile = Callable[[str], bytes]  # from the name of one of the artifact's files to its content

@@ -1,38 +1,25 @@
-"""Engines: what gives a model's answers for the columns of a request.
+"""Engines: what computes a model's predictions for the columns of a request.
 
 An engine is a function from columns and names of outputs to arrays. The manifest names the one that serves:
 scikit-learn itself, the estimator as it was fitted, or a compiled form of it that the bake found to give its answers.
 Each is made of files of the artifact by one function, which the bake uses as well: what was compared is what serves.
 """
 
-from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
-
 from service.artifact.contract import Contract
 from service.artifact.manifest import ArtifactError
 from service.artifact.reader import Artifact
-from service.engines import pipeline, trees
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    Instances = NDArray[Any] | pd.DataFrame
-
 from service.engines.engine_function import EngineFunction, ReadFile
+from service.engines.onnx import onnxruntime_engine
+from service.engines.pipeline.serialization import PIPELINE_FILE, unpack
 from service.engines.scikit_learn import scikit_learn_engine
+from service.engines.treelite import treelite_engine
+from service.engines.trees import library_file, load_library
 
 SCIKIT_LEARN = "scikit-learn"
 NUMPY = "numpy"
 COMPILED_TREES = "compiled-trees"
 ONNXRUNTIME = "onnxruntime"
 TREELITE = "treelite"
-
-FOLDER = "engine/"
-PLAN = f"{FOLDER}plan.npz"
-ONNX = f"{FOLDER}model.onnx"
-TREELITE_MODEL = f"{FOLDER}model.treelite"
-TREELITE_DTYPE = f"{FOLDER}treelite.dtype"
 
 
 def load_engine(artifact: Artifact) -> EngineFunction:
@@ -44,8 +31,14 @@ def load_engine(artifact: Artifact) -> EngineFunction:
     name = artifact.manifest["engine"]
     if name == SCIKIT_LEARN:
         return scikit_learn_engine(artifact.load_estimator(), artifact.contract)
+
+    def read(file: str) -> bytes:
+        if file not in artifact.manifest["files"]:
+            raise ArtifactError(f"The engine {name} needs {file}, which the artifact lacks: bake the model again.")
+        return artifact.read(file)
+
     try:
-        return compiled_engine(name, artifact.read, artifact.contract)
+        return compiled_engine(name, read, artifact.contract)
     except ArtifactError:
         raise
     except Exception as error:
@@ -55,17 +48,15 @@ def load_engine(artifact: Artifact) -> EngineFunction:
 
 def compiled_engine(name: str, read: ReadFile, contract: Contract) -> EngineFunction:
     """Return an engine that needs no estimator, made of its files."""
+    if name == ONNXRUNTIME:
+        return onnxruntime_engine(read, contract)
+    if name == TREELITE:
+        return treelite_engine(read, contract)
     if name in (NUMPY, COMPILED_TREES):
         return numpy_engine(read)
-    from service.engines import onnx  # only an artifact that asks for them needs the packages
-
-    return onnx.ENGINES[name](read, contract)
+    raise ArtifactError(f"There is no engine {name}: use the service version that baked the model, or bake it again.")
 
 
 def numpy_engine(read: ReadFile) -> EngineFunction:
-    """Return the engine that follows a plan; its trees are evaluated by a library of the artifact's."""
-
-    def of_trees(model: Any) -> pipeline.Answers:
-        return trees.trees_function(model, trees.load_library(read(FOLDER + trees.library_name())))
-
-    return pipeline.pipeline_function(pipeline.unpack(read(PLAN)), of_trees)
+    """Return the engine that follows a compiled pipeline; its trees are evaluated by a library of the artifact's."""
+    return unpack(read(PIPELINE_FILE)).function(lambda: load_library(read(library_file())))

@@ -8,19 +8,18 @@ from numpy.typing import NDArray
 
 from service.artifact.contract import Contract, Feature
 from service.columns import Columns, by_feature
+from service.engines.engine_function import EngineFunction, Outputs
 
 if TYPE_CHECKING:
     import pandas as pd
 
     Instances = NDArray[Any] | pd.DataFrame
 
-from service.engines.engine_function import EngineFunction
-
 
 def scikit_learn_engine(estimator: Any, contract: Contract) -> EngineFunction:
-    """Return the engine that asks the fitted estimator."""
+    """Return the engine that calls the fitted estimator."""
 
-    def answer(columns: Columns, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+    def answer(columns: Columns, outputs: Sequence[str]) -> Outputs:
         X = estimator_input(columns, contract)
         return {name: as_array(getattr(estimator, name)(X)) for name in outputs}
 

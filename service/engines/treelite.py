@@ -6,21 +6,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.artifact.contract import PREDICT, Contract
+from service.artifact.contract import PREDICT, PREDICT_PROBA, Contract
 from service.columns import Columns
-from service.engines.onnx import Answer
+from service.engines.engine_function import EngineFunction, Outputs, ReadFile
+
+TREELITE_FILE = "engine/model.treelite"
+DTYPE_FILE = "engine/treelite.dtype"  # the type that the trees compare values as: one of the two below
+# Forests compare float32 with their thresholds; gradient boosting by histograms compares float64.
+FLOAT32, FLOAT64 = b"float32", b"float64"
 
 
-def treelite_engine(read: Callable[[str], bytes], contract: Contract) -> Answer:
+def treelite_engine(read: ReadFile, contract: Contract) -> EngineFunction:
     """Return the engine that runs an ensemble of trees in Treelite's own evaluator, on one matrix of numbers."""
     import treelite
 
-    model = treelite.Model.deserialize_bytes(read("engine/model.treelite"))
-    # Forests compare float32 with their thresholds; gradient boosting by histograms compares float64.
-    single = read("engine/treelite.dtype") == b"float32"
+    model = treelite.Model.deserialize_bytes(read(TREELITE_FILE))
+    single = read(DTYPE_FILE) == FLOAT32
     classes = None if contract.classes is None else np.array(contract.classes)
 
-    def answer(columns: Columns, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+    def answer(columns: Columns, outputs: Sequence[str]) -> Outputs:
         X = np.ascontiguousarray(columns)
         if single:
             X = X.astype(np.float32).astype(np.float64)
@@ -29,10 +33,10 @@ def treelite_engine(read: Callable[[str], bytes], contract: Contract) -> Answer:
         if classes is None:
             return {PREDICT: values[:, 0] if values.shape[1] == 1 else values}
         shares = values if values.shape[1] > 1 else np.concatenate([1 - values, values], axis=1)
-        made: Mapping[str, Callable[[], NDArray[Any]]] = {
+        make: Mapping[str, Callable[[], NDArray[Any]]] = {
             PREDICT: lambda: classes.take(shares.argmax(axis=1)),
-            "predict_proba": lambda: shares,
+            PREDICT_PROBA: lambda: shares,
         }
-        return {name: made[name]() for name in outputs}
+        return {name: make[name]() for name in outputs}
 
     return answer

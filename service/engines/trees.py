@@ -4,6 +4,7 @@ The artifact carries the trees as arrays, and the evaluator that walks them as a
 evaluator sums up becomes labels and probabilities here, through the same NumPy calls that scikit-learn makes, since
 another order of the same sum, or another exponential, moves the last bits.
 """
+# ruff: noqa: D102 - the docstring of a class says what its function does
 
 import ctypes
 import functools
@@ -11,40 +12,45 @@ import math
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.artifact.contract import PREDICT, PREDICT_PROBA
 from service.artifact.manifest import ArtifactError
+from service.engines.engine_function import Floats, MatrixFunction, Outputs
 
-Floats = NDArray[np.float64]
-Answer = Callable[[Floats], NDArray[Any]]  # of the sums of n_samples rows
+LoadLibrary = Callable[[], ctypes.CDLL]
+
+# ------------------------------------------------------------------------------------------- what trees.c declares
 
 # The functions of trees.c, beside this file. Their names stand for the layout of NODE and _Model: change one, and you
 # have to change the other.
 EVALUATE, ENCODE = "evaluate_trees_1", "encode_categories_1"
 
+HAS_MISSING, HAS_TOO_LARGE = 1, 2  # what the evaluator finds in a matrix
+MISSING_GOES_RIGHT, IS_CATEGORICAL = 1, 2  # flags of a node
+
 NODE = np.dtype([("threshold", "<f8"), ("left", "<u4"), ("feature", "<u2"), ("flags", "<u2")])
 
-_ARRAYS: dict[str, Any] = {
+# The arrays of the struct model, fields of CompiledTrees, with their dtypes.
+_ARRAYS: Mapping[str, np.dtype[Any]] = {
     "nodes": NODE,
-    "values": "f8",
-    "roots": "u4",
-    "depths": "u4",
-    "categories": "u4",
-    "base": "f8",
-    "encoded_features": "u4",
-    "encoded_ends": "u4",
-    "encoded_values": "f8",
+    "values": np.dtype("f8"),
+    "roots": np.dtype("u4"),
+    "depths": np.dtype("u4"),
+    "categories": np.dtype("u4"),
+    "base": np.dtype("f8"),
+    "encoded_features": np.dtype("u4"),
+    "encoded_ends": np.dtype("u4"),
+    "encoded_values": np.dtype("f8"),
 }
-
-# Copying so many bytes takes less time than asking NumPy for the address of an array.
-COPIED_BYTES = 16_384
 
 
 class _Model(ctypes.Structure):
-    """The struct model of trees.c; its arrays are those of a compiled ensemble, of the same names."""
+    """The struct model of trees.c."""
 
     arrays: tuple[NDArray[Any], ...]  # kept alive for the addresses
 
@@ -56,11 +62,19 @@ class _Model(ctypes.Structure):
     )
 
 
-def library_name() -> str:
-    """Return the name of the file that holds the evaluator for this machine's processor."""
-    machine = platform.machine().lower()
-    processor = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
-    return f"trees-{processor}-linux.so"
+TOO_LARGE = float.fromhex("0x1.ffffffp127")  # halfway from the largest float32 to the next, which is infinite
+
+# Copying so many bytes takes less time than asking NumPy for the address of an array.
+COPIED_BYTES = 16_384
+
+PROCESSORS = ("x86_64", "aarch64")  # that there is an evaluator for
+SYNONYMS = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+def library_file(processor: str = "") -> str:
+    """Return the artifact's file that holds the evaluator for a processor, by default for that of this machine."""
+    machine = processor or platform.machine().lower()
+    return f"engine/trees-{SYNONYMS.get(machine, machine)}-linux.so"
 
 
 @functools.cache  # keeps the file open as well: for the loader, two libraries from one path are the same
@@ -93,65 +107,100 @@ def load_library(content: bytes) -> ctypes.CDLL:
     return library
 
 
-def trees_function(
-    model: Mapping[str, Any], library: ctypes.CDLL
-) -> Callable[[Floats, Sequence[str]], dict[str, NDArray[Any]]]:
-    """Return the function that gives an estimator's answers for a matrix.
+# ------------------------------------------------------------------------------------------- the ensemble
+
+
+@dataclass(frozen=True)
+class CompiledTrees:
+    """A compiled ensemble of trees, a model of a compiled pipeline.
 
     Args:
-        model: The compiled ensemble, as training.trees.compile_trees returned it.
-        library: The evaluator.
-
-    Returns:
-        A function of C-contiguous float64 values of shape (n_samples, n_features), and names of outputs that the
-        estimator offers. Its answers have the dtype, the shape and the bits of scikit-learn's. Several threads may call
-        it at once. It raises ValueError for the values that the estimator refuses.
+        nodes: Of all trees, of dtype NODE; a tree's first one is its root.
+        values: What leaves add, of shape (n_values, width).
+        roots: The place of each tree's root in nodes, of shape (n_trees,).
+        depths: Steps from each root to the deepest leaf, of shape (n_trees,).
+        categories: Of shape (n_sets, 8): bit c of a row is set if the category with code c goes left.
+        base: What the sums start from, of shape (n_columns,).
+        encoded_features: The features that hold categories, of shape (n_encoded,).
+        encoded_ends: Where the categories of each one end in encoded_values, of shape (n_encoded,).
+        encoded_values: The categories, ascending for each feature: their places are their codes.
+        divisor: What the sums are divided by.
+        n_features: How many values a row has.
+        refused: What a row must not hold: HAS_MISSING, HAS_TOO_LARGE, both or 0.
+        by_column: Whether the sums lie column by column, as in Fortran.
+        outputs: How the outputs are made of the sums.
     """
-    sums = _sums_function(model, library)
-    answers = _ANSWERS[model["kind"]](model)
 
-    def answer(X: Floats, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
-        summed = sums(X)
-        return {name: answers[name](summed) for name in outputs}
+    nodes: NDArray[np.void]
+    values: Floats
+    roots: NDArray[np.uint32]
+    depths: NDArray[np.uint32]
+    categories: NDArray[np.uint32]
+    base: Floats
+    encoded_features: NDArray[np.uint32]
+    encoded_ends: NDArray[np.uint32]
+    encoded_values: Floats
+    divisor: float
+    n_features: int
+    refused: int
+    by_column: bool
+    outputs: "TreeOutputs"
 
-    return answer
+    def function(self, load_library: LoadLibrary) -> MatrixFunction:
+        """Return the function that gives the estimator's answers for a matrix.
+
+        Its answers have the dtype, the shape and the bits of scikit-learn's. Several threads may call it at once. It
+        raises ValueError for the values that the estimator refuses.
+        """
+        add_up = _sums_function(self, load_library())
+        of_sums = self.outputs.functions()
+
+        def answer(X: Floats, outputs: Sequence[str]) -> Outputs:
+            sums = add_up(np.ascontiguousarray(X))
+            return {name: of_sums[name](sums) for name in outputs}
+
+        return answer
 
 
-def _sums_function(model: Mapping[str, Any], library: ctypes.CDLL) -> Callable[[Floats], Floats]:
+def _sums_function(trees: CompiledTrees, library: ctypes.CDLL) -> Callable[[Floats], Floats]:
     """Return the function that sums up each row's leaves, of shape (n_samples, n_columns)."""
-    structure = _structure(model)
+    structure = _structure(trees)
     evaluate, encode, reference = getattr(library, EVALUATE), getattr(library, ENCODE), ctypes.byref(structure)
     has_categories = structure.n_encoded > 0
-    n_features, n_columns, by_column = model["n_features"], len(model["base"]), model["by_column"]
+    n_features, n_columns, by_column = trees.n_features, len(trees.base), trees.by_column
 
-    def sums(X: Floats) -> Floats:
+    def add_up(X: Floats) -> Floats:
         n_samples = len(X)
         if X.shape[1] != n_features:
             raise ValueError(f"X has {X.shape[1]} features, the estimator expects {n_features}.")
-        summed = np.empty((n_samples, n_columns))
+        sums = np.empty((n_samples, n_columns))
         if n_samples:
             if has_categories:
                 X = X.copy()
                 if encode(reference, _writable(X), n_samples):
                     raise ValueError("X contains infinity in a categorical feature, which the estimator refuses.")
             values = X.tobytes() if X.nbytes <= COPIED_BYTES else X.ctypes.data
-            if evaluate(reference, values, n_samples, _writable(summed)):
+            if evaluate(reference, values, n_samples, _writable(sums)):
                 raise ValueError("X contains NaN, infinity or a value too large for float32, which these trees refuse.")
         # scikit-learn's sums over columns depend on the layout.
-        return summed.reshape(n_columns, n_samples).T if by_column else summed
+        return sums.reshape(n_columns, n_samples).T if by_column else sums
 
-    return sums
+    return add_up
 
 
-def _structure(model: Mapping[str, Any]) -> _Model:
+def _structure(trees: CompiledTrees) -> _Model:
     """Return what the evaluator reads; it keeps the arrays alive."""
-    arrays = {name: np.ascontiguousarray(model[name], dtype=dtype) for name, dtype in _ARRAYS.items()}
+    arrays = {name: np.ascontiguousarray(getattr(trees, name), dtype=dtype) for name, dtype in _ARRAYS.items()}
     structure = _Model(
         **{name: array.ctypes.data for name, array in arrays.items()},
-        **{name: model[name] for name in ("divisor", "too_large", "n_features", "by_column", "refused")},
+        divisor=trees.divisor,
+        too_large=TOO_LARGE,
         n_trees=len(arrays["roots"]),
+        n_features=trees.n_features,
         n_columns=len(arrays["base"]),
         width=arrays["values"].shape[1],
+        by_column=trees.by_column,
+        refused=trees.refused,
         n_sets=len(arrays["categories"]),
         n_encoded=len(arrays["encoded_features"]),
     )
@@ -164,37 +213,80 @@ def _writable(array: Floats) -> Any:
     return ctypes.byref(ctypes.c_char.from_buffer(array.data))
 
 
-def _values(model: Mapping[str, Any]) -> dict[str, Answer]:
-    """Return what a regressor answers."""
-    one = len(model["base"]) == 1
-    predict = np.exp if model["link"] == "exp" else np.asarray
-    return {"predict": lambda sums: predict(sums.reshape(-1) if one else sums)}
+# ------------------------------------------------------------------------------------------- of sums
+
+SumsFunctions = dict[str, Callable[[Floats], NDArray[Any]]]  # of sums of shape (n_samples, n_columns), by output
 
 
-def _probabilities(model: Mapping[str, Any]) -> dict[str, Answer]:
-    """Return what a classifier answers whose trees hold probabilities."""
-    classes = _classes(model)
-    return {"predict": lambda sums: classes.take(sums.argmax(axis=1), axis=0), "predict_proba": np.asarray}
+class TreeOutputs(Protocol):
+    """The outputs of an ensemble."""
+
+    def functions(self) -> SumsFunctions:
+        """Return for each output the function that makes it of the sums."""
 
 
-def _margin(model: Mapping[str, Any]) -> dict[str, Answer]:
-    """Return what a boosted classifier of two classes answers."""
-    classes, zero, scale = _classes(model), model["zero"], model["scale"]
-    second = np.greater_equal if zero == "second" else np.greater
+@dataclass(frozen=True)
+class RegressionOutputs:
+    """The outputs of a regressor.
 
-    def predict(sums: Floats) -> NDArray[Any]:
-        return classes.take(second(sums.reshape(-1), 0).astype(int), axis=0)
+    Args:
+        flat: Whether they are a column, not a matrix.
+        exponential: Whether the link is the logarithm.
+    """
 
-    def predict_proba(sums: Floats) -> Floats:
-        probabilities = np.empty((len(sums), 2))
-        probabilities[:, 1] = [_expit(scale * margin) for margin in sums.reshape(-1).tolist()]
-        probabilities[:, 0] = 1 - probabilities[:, 1]
-        return probabilities
+    flat: bool
+    exponential: bool
 
-    return {"predict": predict, "predict_proba": predict_proba, "decision_function": lambda sums: sums.reshape(-1)}
+    def functions(self) -> SumsFunctions:
+        flat, link = self.flat, np.exp if self.exponential else np.asarray
+        return {PREDICT: lambda sums: link(sums.reshape(-1) if flat else sums)}
 
 
-def _expit(x: float) -> float:
+@dataclass(frozen=True)
+class ProbabilityOutputs:
+    """The outputs of a classifier whose trees hold probabilities.
+
+    Args:
+        classes: The labels, of shape (n_classes,).
+    """
+
+    classes: NDArray[Any]
+
+    def functions(self) -> SumsFunctions:
+        return {PREDICT: _most_probable(self.classes), PREDICT_PROBA: np.asarray}
+
+
+@dataclass(frozen=True)
+class MarginOutputs:
+    """The outputs of a boosted classifier of two classes.
+
+    Args:
+        classes: The labels, of shape (2,).
+        zero_is_second: Whether a sum of 0 means the second class.
+        scale: What sums are multiplied by before they become probabilities.
+    """
+
+    classes: NDArray[Any]
+    zero_is_second: bool
+    scale: int
+
+    def functions(self) -> SumsFunctions:
+        classes, scale = self.classes, self.scale
+        second = np.greater_equal if self.zero_is_second else np.greater
+
+        def predict(sums: Floats) -> NDArray[Any]:
+            return classes.take(second(sums.reshape(-1), 0).astype(int), axis=0)
+
+        def predict_proba(sums: Floats) -> Floats:
+            probabilities = np.empty((len(sums), 2))
+            probabilities[:, 1] = [_logistic_like_scipy(scale * margin) for margin in sums.reshape(-1).tolist()]
+            probabilities[:, 0] = 1 - probabilities[:, 1]
+            return probabilities
+
+        return {PREDICT: predict, PREDICT_PROBA: predict_proba, "decision_function": lambda sums: sums.reshape(-1)}
+
+
+def _logistic_like_scipy(x: float) -> float:
     """Return what scipy.special.expit does: it takes the C library's exponential, as Python does and NumPy does not."""
     try:
         return 1 / (1 + math.exp(-x))
@@ -202,17 +294,25 @@ def _expit(x: float) -> float:
         return 0.0
 
 
-def _scores(model: Mapping[str, Any]) -> dict[str, Answer]:
-    """Return what a boosted classifier of more than two classes answers."""
-    classes = _classes(model)
-    return {
-        "predict": lambda sums: classes.take(sums.argmax(axis=1), axis=0),
-        "predict_proba": _softmax,
-        "decision_function": np.asarray,
-    }
+@dataclass(frozen=True)
+class ScoreOutputs:
+    """The outputs of a boosted classifier of more than two classes.
+
+    Args:
+        classes: The labels, of shape (n_classes,).
+    """
+
+    classes: NDArray[Any]
+
+    def functions(self) -> SumsFunctions:
+        return {
+            PREDICT: _most_probable(self.classes),
+            PREDICT_PROBA: _softmax_like_extmath,
+            "decision_function": np.asarray,
+        }
 
 
-def _softmax(scores: Floats) -> Floats:
+def _softmax_like_extmath(scores: Floats) -> Floats:
     """Return what sklearn.utils.extmath.softmax does; the scores stay."""
     exponentials = scores.copy(order="K")
     exponentials -= np.maximum.reduce(scores, axis=1, keepdims=True)
@@ -221,31 +321,33 @@ def _softmax(scores: Floats) -> Floats:
     return exponentials
 
 
-def _isolation(model: Mapping[str, Any]) -> dict[str, Answer]:
-    """Return what an isolation forest answers, whose trees hold path lengths."""
-    usual_depth, offset = model["usual_depth"], model["offset"]
-
-    def score_samples(sums: Floats) -> Floats:
-        depths = sums.reshape(-1)
-        relative = np.divide(depths, usual_depth) if usual_depth else np.ones_like(depths)
-        scores: Floats = -(2 ** (-relative))
-        return scores
-
-    return {
-        "predict": lambda sums: np.where(score_samples(sums) - offset < 0, -1, 1),
-        "decision_function": lambda sums: score_samples(sums) - offset,
-        "score_samples": score_samples,
-    }
+def _most_probable(classes: NDArray[Any]) -> Callable[[Floats], NDArray[Any]]:
+    return lambda sums: classes.take(sums.argmax(axis=1), axis=0)
 
 
-_ANSWERS: dict[str, Callable[[Mapping[str, Any]], dict[str, Answer]]] = {
-    "values": _values,
-    "probabilities": _probabilities,
-    "margin": _margin,
-    "scores": _scores,
-    "isolation": _isolation,
-}
+@dataclass(frozen=True)
+class IsolationOutputs:
+    """The outputs of an isolation forest, whose trees hold path lengths.
 
+    Args:
+        usual_depth: What a sum of lengths is divided by; 0 if each forest is a single leaf.
+        offset: The score from which on a row is usual.
+    """
 
-def _classes(model: Mapping[str, Any]) -> NDArray[Any]:
-    return np.array(model["classes"], dtype=model["classes_dtype"])
+    usual_depth: float
+    offset: float
+
+    def functions(self) -> SumsFunctions:
+        usual_depth, offset = self.usual_depth, self.offset
+
+        def score_samples(sums: Floats) -> Floats:
+            depths = sums.reshape(-1)
+            relative = np.divide(depths, usual_depth) if usual_depth else np.ones_like(depths)
+            scores: Floats = -(2 ** (-relative))
+            return scores
+
+        return {
+            PREDICT: lambda sums: np.where(score_samples(sums) - offset < 0, -1, 1),
+            "decision_function": lambda sums: score_samples(sums) - offset,
+            "score_samples": score_samples,
+        }

@@ -115,7 +115,7 @@ def test_a_model_that_answers_otherwise_never_serves(
 
 def test_a_model_that_cannot_be_loaded_ends_the_server(house_prices: Path, tmp_path: Path) -> None:
     """Where the engine's file is broken although its digest fits, the server ends instead of trying for ever."""
-    done = service(BAKEHOUSE_ARTIFACT=str(rebaked(house_prices, tmp_path, **{"engine/plan.npz": b"no plan"})))
+    done = service(BAKEHOUSE_ARTIFACT=str(rebaked(house_prices, tmp_path, **{"engine/pipeline.npz": b"no pipeline"})))
     assert done.returncode == EXIT_MODEL
     assert "The engine numpy cannot be loaded" in done.stderr
     assert "Traceback" not in done.stderr

@@ -6,10 +6,14 @@ from importlib.util import find_spec
 from typing import Any
 
 from service.artifact.contract import PREDICT, PREDICT_PROBA, Contract
-from service.engines.pipeline import pack
-from service.engines.registry import FOLDER, ONNX, ONNXRUNTIME, PLAN, TREELITE_DTYPE, TREELITE_MODEL, compiled_engine
+from service.engines.onnx import ONNX_FILE
+from service.engines.pipeline.serialization import PIPELINE_FILE, pack
+from service.engines.registry import ONNXRUNTIME, compiled_engine
+from service.engines.treelite import DTYPE_FILE, FLOAT32, FLOAT64, TREELITE_FILE
 from training.engines.compile_pipeline import compile_pipeline
+from training.engines.compile_trees import ends_in_trees
 from training.engines.native_build import compile_library
+from training.engines.scikit_learn_private import Fitted
 from training.errors import UnsupportedError
 
 FLOAT64_BOUND, FLOAT32_BOUND = 1e-9, 1e-5  # of the scale of an output
@@ -30,29 +34,19 @@ class Candidate:
     libraries: tuple[str, ...] = ()
 
 
-def ends_in_trees(estimator: Any) -> bool:
-    """Say whether the last step of an estimator is a tree or an ensemble."""
-    while hasattr(estimator, "best_estimator_") or hasattr(estimator, "steps"):
-        estimator = estimator.best_estimator_ if hasattr(estimator, "best_estimator_") else estimator.steps[-1][1]
-    return type(estimator).__module__.startswith(("sklearn.tree", "sklearn.ensemble"))
-
-
-# ------------------------------------------------------------------------------------------- candidates
-
-
-def pipeline_candidate(estimator: Any, contract: Contract) -> Candidate:
+def pipeline_candidate(estimator: Fitted, contract: Contract) -> Candidate:
     """Return the compiled pipeline, with compiled trees where the estimator ends in some.
 
     Raises:
         UnsupportedError: If a step cannot be compiled; says which.
     """
-    files = {PLAN: pack(compile_pipeline(estimator, contract))}
+    files = {PIPELINE_FILE: pack(compile_pipeline(estimator, contract))}
     if ends_in_trees(estimator):
-        files |= {FOLDER + name: content for name, content in compile_library().items()}
+        files |= compile_library()
     return Candidate(files, FLOAT64_BOUND)
 
 
-def treelite_candidate(estimator: Any, contract: Contract) -> Candidate:
+def treelite_candidate(estimator: Fitted, contract: Contract) -> Candidate:
     """Return the ensemble in Treelite's format.
 
     Raises:
@@ -68,12 +62,12 @@ def treelite_candidate(estimator: Any, contract: Contract) -> Candidate:
         raise UnsupportedError(f"It has no {', '.join(sorted(more))}.")
     import treelite
 
-    dtype = b"float64" if kind == "HistGradientBoosting" else b"float32"
+    dtype = FLOAT64 if kind == "HistGradientBoosting" else FLOAT32
     model = treelite.sklearn.import_model(estimator)
-    return Candidate({TREELITE_MODEL: model.serialize_bytes(), TREELITE_DTYPE: dtype}, FLOAT64_BOUND, ("treelite",))
+    return Candidate({TREELITE_FILE: model.serialize_bytes(), DTYPE_FILE: dtype}, FLOAT64_BOUND, ("treelite",))
 
 
-def onnx_candidate(estimator: Any, contract: Contract) -> Candidate:
+def onnx_candidate(estimator: Fitted, contract: Contract) -> Candidate:
     """Return the estimator as an ONNX graph.
 
     Raises:
@@ -89,7 +83,7 @@ def onnx_candidate(estimator: Any, contract: Contract) -> Candidate:
     numbers = [(DoubleTensorType, FLOAT64_BOUND), (FloatTensorType, FLOAT32_BOUND)]
     for number, bound in reversed(numbers) if ends_in_trees(estimator) else numbers:  # a graph's trees hold float32
         try:
-            files = {ONNX: _onnx_graph(estimator, contract, number)}
+            files = {ONNX_FILE: _onnx_graph(estimator, contract, number)}
             compiled_engine(ONNXRUNTIME, files.__getitem__, contract)
         except Exception as error:  # noqa: BLE001 - the other type of numbers may do
             problem = error
@@ -98,7 +92,7 @@ def onnx_candidate(estimator: Any, contract: Contract) -> Candidate:
     raise problem
 
 
-def _onnx_graph(estimator: Any, contract: Contract, number: Any) -> bytes:
+def _onnx_graph(estimator: Fitted, contract: Contract, number: Any) -> bytes:
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import BooleanTensorType, StringTensorType
 

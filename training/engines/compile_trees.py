@@ -1,11 +1,11 @@
-"""Compiles fitted ensembles of trees to the arrays that service.trees evaluates, bit by bit as scikit-learn does.
+"""Compiles fitted ensembles of trees to the arrays that the service evaluates, bit by bit as scikit-learn does.
 
 All ensembles become one thing: trees whose leaves hold what they add to some of a row's sums, from a base on, in the
 order in which scikit-learn adds. Thresholds move such that float64 values compare as scikit-learn's float32 ones do.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,31 @@ from sklearn import ensemble, tree
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.utils import get_tags
 
-from service.engines.trees import NODE
+from service.engines.trees import (
+    HAS_MISSING,
+    HAS_TOO_LARGE,
+    IS_CATEGORICAL,
+    MISSING_GOES_RIGHT,
+    NODE,
+    CompiledTrees,
+    IsolationOutputs,
+    MarginOutputs,
+    ProbabilityOutputs,
+    RegressionOutputs,
+    ScoreOutputs,
+    TreeOutputs,
+)
+from training.engines.scikit_learn_private import (
+    Fitted,
+    category_encoder,
+    histogram_start,
+    histogram_trees,
+    path_lengths,
+    starts,
+    takes_all_features,
+    usual_path_length,
+)
 from training.errors import UnsupportedError
-
-# What service/engines/trees.c calls these.
-HAS_MISSING, HAS_TOO_LARGE = 1, 2
-MISSING_GOES_RIGHT, IS_CATEGORICAL = 1, 2
-
-TOO_LARGE = float.fromhex("0x1.ffffffp127")  # halfway from the largest float32 to the next, which is infinite
 
 TREES = (tree.DecisionTreeClassifier, tree.DecisionTreeRegressor, tree.ExtraTreeClassifier, tree.ExtraTreeRegressor)
 FORESTS = (
@@ -35,9 +52,11 @@ BOOSTING = (ensemble.GradientBoostingClassifier, ensemble.GradientBoostingRegres
 HISTOGRAM_BOOSTING = (ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor)
 # Those of the initial estimators of gradient boosting that say the same of every row.
 CONSTANT_STRATEGIES = ("prior", "most_frequent", "constant", "mean", "median", "quantile")
+# Losses of histogram gradient boosting, by their link.
+IDENTITY_LOSSES, LOGARITHMIC_LOSSES = ("squared_error", "absolute_error", "quantile"), ("gamma", "poisson")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tree:
     """A tree as arrays with one item for each node, the root's first.
 
@@ -62,14 +81,21 @@ class Tree:
     lefts: NDArray[np.uint32]
 
 
-def compile_trees(estimator: Any) -> dict[str, Any]:
-    """Return all that service.trees needs to answer as a fitted estimator does: scalars, lists of labels, arrays.
+def ends_in_trees(estimator: Fitted) -> bool:
+    """Say whether the last step of an estimator is a tree or an ensemble."""
+    while hasattr(estimator, "best_estimator_") or hasattr(estimator, "steps"):
+        estimator = estimator.best_estimator_ if hasattr(estimator, "best_estimator_") else estimator.steps[-1][1]
+    return type(estimator).__module__.startswith(("sklearn.tree", "sklearn.ensemble"))
+
+
+def compile_trees(estimator: Fitted) -> CompiledTrees:
+    """Return what the service needs to answer as a fitted estimator does.
 
     Raises:
-        UnsupportedError: If it is no such estimator, or was fitted in a way that the evaluator cannot follow.
+        UnsupportedError: If it is not an ensemble of trees, or was fitted in a way that the evaluator cannot follow.
     """
     kind = type(estimator)  # a subclass may do anything
-    for kinds, compiled in (
+    for kinds, compiler in (
         (TREES, _single),
         (FORESTS, _forest),
         (BAGGING, _bagging),
@@ -78,21 +104,21 @@ def compile_trees(estimator: Any) -> dict[str, Any]:
         ((ensemble.IsolationForest,), _isolation_forest),
     ):
         if kind in kinds:
-            return compiled(estimator)
-    raise UnsupportedError(f"{kind.__name__} is no ensemble of trees that can be compiled.")
+            return compiler(estimator)
+    raise UnsupportedError(f"{kind.__name__} cannot be compiled: it is not one of the known ensembles of trees.")
 
 
-def _single(estimator: Any) -> dict[str, Any]:
+def _single(estimator: Fitted) -> CompiledTrees:
     # A tree does not add, and -0 is the number that changes no other one, not even -0.
     return _averaged(estimator, [_tree(estimator)], base=-0.0, allow_missing=_takes_missing(estimator))
 
 
-def _forest(estimator: Any) -> dict[str, Any]:
+def _forest(estimator: Fitted) -> CompiledTrees:
     trees = [_tree(member) for member in estimator.estimators_]
     return _averaged(estimator, trees, base=0.0, allow_missing=_takes_missing(estimator.estimators_[0]))
 
 
-def _bagging(estimator: Any) -> dict[str, Any]:
+def _bagging(estimator: Fitted) -> CompiledTrees:
     if not all(type(member) in TREES for member in estimator.estimators_):
         raise UnsupportedError(f"{type(estimator).__name__} is compiled only if all its members are single trees.")
     if len(np.unique(np.concatenate(estimator.estimators_features_))) < estimator.n_features_in_:
@@ -105,16 +131,19 @@ def _bagging(estimator: Any) -> dict[str, Any]:
     return _averaged(estimator, trees, base=0.0, allow_missing=missing)
 
 
-def _averaged(estimator: Any, trees: Sequence[Tree], base: float, allow_missing: bool) -> dict[str, Any]:
+def _averaged(estimator: Fitted, trees: Sequence[Tree], base: float, allow_missing: bool) -> CompiledTrees:
     width = trees[0].values.shape[1]
-    refused = HAS_TOO_LARGE | (0 if allow_missing else HAS_MISSING)
-    model = _model(trees, np.full(width, base), estimator.n_features_in_, refused) | {"divisor": float(len(trees))}
+    outputs: TreeOutputs
     if hasattr(estimator, "classes_"):
-        return model | {"kind": "probabilities"} | _classes(estimator)
-    return model | {"kind": "values", "link": "identity"}
+        outputs = ProbabilityOutputs(_classes(estimator))
+    else:
+        outputs = RegressionOutputs(flat=width == 1, exponential=False)
+    refused = HAS_TOO_LARGE | (0 if allow_missing else HAS_MISSING)
+    compiled = _compiled(trees, np.full(width, base), estimator.n_features_in_, refused, outputs)
+    return replace(compiled, divisor=float(len(trees)))
 
 
-def _boosting(estimator: Any) -> dict[str, Any]:
+def _boosting(estimator: Fitted) -> CompiledTrees:
     init = estimator.init_
     if init != "zero" and not (
         type(init) in (DummyClassifier, DummyRegressor) and init.strategy in CONSTANT_STRATEGIES
@@ -122,80 +151,76 @@ def _boosting(estimator: Any) -> dict[str, Any]:
         raise UnsupportedError("Gradient boosting is compiled only from a constant start: init None or zero.")
     # The same start for every row and every number of rows is seen rather than believed.
     blank = np.zeros((9, estimator.n_features_in_), dtype=np.float32)
-    starts = np.concatenate([estimator._raw_predict_init(rows) for rows in (blank[:1], blank)])
-    if (starts != starts[0]).any():
+    start = np.concatenate([starts(estimator, rows) for rows in (blank[:1], blank)])
+    if (start != start[0]).any():
         raise UnsupportedError("The start of gradient boosting differs from row to row.")
     trees = [_tree(member, scale=estimator.learning_rate) for member in estimator.estimators_.flat]
-    model = _model(trees, starts[0], estimator.n_features_in_, HAS_TOO_LARGE | HAS_MISSING)
-    if not hasattr(estimator, "classes_"):
-        return model | {"kind": "values", "link": "identity"}
-    scale = 2 if estimator.loss == "exponential" else 1
-    return model | _boosted_classifier(estimator, zero="second", scale=scale)
+    outputs: TreeOutputs
+    if hasattr(estimator, "classes_"):
+        scale = 2 if estimator.loss == "exponential" else 1
+        outputs = _boosted_classes(estimator, zero_is_second=True, scale=scale)
+    else:
+        outputs = RegressionOutputs(flat=True, exponential=False)
+    return _compiled(trees, start[0], estimator.n_features_in_, HAS_TOO_LARGE | HAS_MISSING, outputs)
 
 
-def _boosted_classifier(estimator: Any, zero: str, scale: int) -> dict[str, Any]:
-    """Return how to read the sums of a boosted classifier; zero names the class of a sum of 0, of two."""
+def _boosted_classes(estimator: Fitted, zero_is_second: bool, scale: int) -> TreeOutputs:
+    """Return how to read the sums of a boosted classifier."""
     if len(estimator.classes_) < 2:
         raise UnsupportedError("A boosted classifier of one class has no answers.")
+    classes = _classes(estimator)
     if estimator.n_trees_per_iteration_ == 1:
-        return {"kind": "margin", "zero": zero, "scale": scale} | _classes(estimator)
-    return {"kind": "scores"} | _classes(estimator)
+        return MarginOutputs(classes, zero_is_second, scale)
+    return ScoreOutputs(classes)
 
 
-def _histogram_boosting(estimator: Any) -> dict[str, Any]:
-    base = np.ravel(estimator._baseline_prediction)
+def _histogram_boosting(estimator: Fitted) -> CompiledTrees:
+    base = histogram_start(estimator)
     if base.dtype != np.float64:
         raise UnsupportedError(f"The start of gradient boosting is of {base.dtype}, not of float64.")
     originals = _original_features(estimator)
-    members = [member for iteration in estimator._predictors for member in iteration]
-    trees = [_of_features(_histogram_tree(member), originals) for member in members]
-    model = _model(trees, base + 0.0, estimator.n_features_in_, refused=0) | {"by_column": True}
-    if np.any(estimator.is_categorical_):
-        model |= _encoding(estimator)
-    if hasattr(estimator, "classes_"):
-        if estimator.loss != "log_loss":
-            raise UnsupportedError("Histogram gradient boosting with a loss of its own is not compiled.")
-        return model | _boosted_classifier(estimator, zero="first", scale=1)
-    links = {"squared_error": "identity", "absolute_error": "identity", "quantile": "identity"}
-    links |= {"gamma": "exp", "poisson": "exp"}
-    if estimator.loss not in links:
+    trees = [_of_features(_histogram_tree(member), originals) for member in histogram_trees(estimator)]
+    outputs = _histogram_outputs(estimator, flat=len(base) == 1)
+    compiled = _compiled(trees, base + 0.0, estimator.n_features_in_, refused=0, outputs=outputs)
+    compiled = replace(compiled, by_column=True)
+    return _with_encoding(compiled, estimator) if np.any(estimator.is_categorical_) else compiled
+
+
+def _histogram_outputs(estimator: Fitted, flat: bool) -> TreeOutputs:
+    is_classifier = hasattr(estimator, "classes_")
+    if estimator.loss not in (("log_loss",) if is_classifier else (*IDENTITY_LOSSES, *LOGARITHMIC_LOSSES)):
         raise UnsupportedError("Histogram gradient boosting with a loss of its own is not compiled.")
-    return model | {"kind": "values", "link": links[estimator.loss]}
+    if is_classifier:
+        return _boosted_classes(estimator, zero_is_second=False, scale=1)
+    return RegressionOutputs(flat, exponential=estimator.loss in LOGARITHMIC_LOSSES)
 
 
-def _isolation_forest(estimator: Any) -> dict[str, Any]:
-    lengths = zip(estimator._decision_path_lengths, estimator._average_path_length_per_tree, strict=True)
-    subsampled = estimator._max_features != estimator.n_features_in_
+def _isolation_forest(estimator: Fitted) -> CompiledTrees:
     trees = []
     for member, features, (steps, rest) in zip(
-        estimator.estimators_, estimator.estimators_features_, lengths, strict=True
+        estimator.estimators_, estimator.estimators_features_, path_lengths(estimator), strict=True
     ):
-        compiled = _tree(member)
-        compiled.values = (steps + rest - 1.0).reshape(-1, 1)
-        trees.append(_of_features(compiled, features) if subsampled else compiled)
-    from sklearn.ensemble._iforest import _average_path_length
-
-    usual_depth = len(trees) * float(_average_path_length([estimator._max_samples])[0])
-    model = _model(trees, np.zeros(1), estimator.n_features_in_, refused=0)
-    return model | {"kind": "isolation", "usual_depth": usual_depth, "offset": float(estimator.offset_)}
+        compiled = replace(_tree(member), values=(steps + rest - 1.0).reshape(-1, 1))
+        trees.append(compiled if takes_all_features(estimator) else _of_features(compiled, features))
+    outputs = IsolationOutputs(len(trees) * usual_path_length(estimator), float(estimator.offset_))
+    return _compiled(trees, np.zeros(1), estimator.n_features_in_, refused=0, outputs=outputs)
 
 
-def _takes_missing(member: Any) -> bool:
+def _takes_missing(member: Fitted) -> bool:
     return bool(get_tags(member).input_tags.allow_nan)
 
 
-def _classes(estimator: Any) -> dict[str, Any]:
-    """Return a classifier's labels such that they survive JSON."""
+def _classes(estimator: Fitted) -> NDArray[Any]:
+    """Return a classifier's labels, which a file without pickle can hold."""
     classes = estimator.classes_
     if not isinstance(classes, np.ndarray) or classes.dtype.kind not in "biufUO":
         raise UnsupportedError(f"Labels of {getattr(classes, 'dtype', type(classes))} cannot be written as JSON.")
-    labels = classes.tolist()
-    if not all(type(label) in (bool, int, float, str) for label in labels):
+    if not all(type(label) in (bool, int, float, str) for label in classes.tolist()):
         raise UnsupportedError("Labels of this kind cannot be written as JSON.")
-    return {"classes": labels, "classes_dtype": classes.dtype.str}
+    return classes
 
 
-def _tree(member: Any, scale: float = 1.0) -> Tree:
+def _tree(member: Fitted, scale: float = 1.0) -> Tree:
     """Return one of the trees of scikit-learn's module tree, with its leaves' values multiplied."""
     if np.ndim(getattr(member, "n_classes_", 1)):
         raise UnsupportedError("Classifiers of several outputs are not compiled.")
@@ -228,13 +253,14 @@ def as_if_rounded(threshold: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _of_features(compiled: Tree, features: NDArray[Any]) -> Tree:
-    """Return a tree, changed to look at these features of the whole matrix in the place of its own ones."""
+    """Return a tree that looks at these features of the whole matrix in the place of its own ones."""
     inner = compiled.left >= 0
-    compiled.feature[inner] = np.asarray(features)[compiled.feature[inner]]
-    return compiled
+    feature = compiled.feature.copy()
+    feature[inner] = np.asarray(features)[feature[inner]]
+    return replace(compiled, feature=feature)
 
 
-def _histogram_tree(member: Any) -> Tree:
+def _histogram_tree(member: Fitted) -> Tree:
     """Return one of the trees of histogram gradient boosting.
 
     It sees the codes of known categories only: what encodes them makes all others missing.
@@ -254,30 +280,31 @@ def _histogram_tree(member: Any) -> Tree:
     )
 
 
-def _original_features(estimator: Any) -> NDArray[np.int64]:
+def _original_features(estimator: Fitted) -> NDArray[np.int64]:
     """Return the feature of the input for each one that the trees look at: categorical ones come first there."""
-    if estimator._preprocessor is None:
+    if category_encoder(estimator) is None:
         return np.arange(estimator.n_features_in_)
     is_categorical = np.asarray(estimator.is_categorical_)
     return np.concatenate([np.flatnonzero(is_categorical), np.flatnonzero(~is_categorical)])
 
 
-def _encoding(estimator: Any) -> dict[str, Any]:
-    """Return which features hold categories, and their values, ascending: their places are the codes the trees know."""
-    encoder = estimator._preprocessor.named_transformers_["encoder"]
-    categories = [_numbers(values) for values in encoder.categories_]
-    return {
-        "encoded_features": np.flatnonzero(estimator.is_categorical_).astype(np.uint32),
-        "encoded_ends": np.cumsum([len(values) for values in categories]).astype(np.uint32),
-        "encoded_values": np.concatenate(categories),
-    }
+def _with_encoding(compiled: CompiledTrees, estimator: Fitted) -> CompiledTrees:
+    """Return trees that encode features: the places of categories, ascending, are the codes that the trees know."""
+    encoder: Fitted = category_encoder(estimator)
+    categories = [_numbers(values) for values in encoder.named_transformers_["encoder"].categories_]
+    return replace(
+        compiled,
+        encoded_features=np.flatnonzero(estimator.is_categorical_).astype(np.uint32),
+        encoded_ends=np.cumsum([len(values) for values in categories]).astype(np.uint32),
+        encoded_values=np.concatenate(categories),
+    )
 
 
 def _numbers(categories: NDArray[Any]) -> NDArray[np.float64]:
     """Return the values of categories, without the missing one.
 
     Raises:
-        UnsupportedError: If they are no numbers, or change as float64.
+        UnsupportedError: If they are not numbers, or change as float64.
     """
     if categories.dtype.kind not in "biuf":
         raise UnsupportedError("Gradient boosting on categories that are no numbers is not compiled.")
@@ -287,14 +314,17 @@ def _numbers(categories: NDArray[Any]) -> NDArray[np.float64]:
     return numbers[~np.isnan(numbers)]
 
 
-def _model(trees: Sequence[Tree], base: NDArray[np.float64], n_features: int, refused: int) -> dict[str, Any]:
-    """Return the arrays and numbers that the evaluator reads.
+def _compiled(
+    trees: Sequence[Tree], base: NDArray[np.float64], n_features: int, refused: int, outputs: TreeOutputs
+) -> CompiledTrees:
+    """Return an ensemble as the evaluator reads it, whose sums are not divided and whose features are not encoded.
 
     Args:
         trees: The trees, in the order of their sums; the t-th adds to the columns from t * width modulo n_columns on.
         base: What the sums start from, of shape (n_columns,).
         n_features: How many values a row has.
         refused: What a row must not hold.
+        outputs: How the outputs are made of the sums.
 
     Raises:
         UnsupportedError: If there is more of something than the evaluator can count.
@@ -321,22 +351,22 @@ def _model(trees: Sequence[Tree], base: NDArray[np.float64], n_features: int, re
         start, n_leaves, n_sets = start + len(leaf), n_leaves + int(leaf.sum()), n_sets + len(compiled.lefts)
     if (nodes["feature"] >= n_features).any():
         raise UnsupportedError("A tree looks at a feature that the estimator does not have.")
-    return {
-        "nodes": nodes,
-        "values": values,
-        "roots": np.array(roots, dtype=np.uint32),
-        "depths": np.array(depths, dtype=np.uint32),
-        "categories": np.concatenate(lefts),
-        "base": np.array(base, dtype=np.float64),
-        "encoded_features": np.zeros(0, dtype=np.uint32),
-        "encoded_ends": np.zeros(0, dtype=np.uint32),
-        "encoded_values": np.zeros(0),
-        "divisor": 1.0,
-        "too_large": TOO_LARGE,
-        "n_features": int(n_features),
-        "refused": refused,
-        "by_column": False,
-    }
+    return CompiledTrees(
+        nodes=nodes,
+        values=values,
+        roots=np.array(roots, dtype=np.uint32),
+        depths=np.array(depths, dtype=np.uint32),
+        categories=np.concatenate(lefts),
+        base=np.array(base, dtype=np.float64),
+        encoded_features=np.zeros(0, dtype=np.uint32),
+        encoded_ends=np.zeros(0, dtype=np.uint32),
+        encoded_values=np.zeros(0),
+        divisor=1.0,
+        n_features=int(n_features),
+        refused=refused,
+        by_column=False,
+        outputs=outputs,
+    )
 
 
 def _fill(nodes: NDArray[Any], compiled: Tree, indices: NDArray[np.int64], start: int) -> int:

@@ -8,21 +8,20 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-import service
+from service.engines import trees
 from training.errors import UnsupportedError, one_line
 
-SOURCE = Path(service.__file__).parent / "engines/trees.c"
-PROCESSORS = ("x86_64", "aarch64")
+SOURCE = Path(trees.__file__).with_suffix(".c")
 
 
 @functools.cache
 def compile_library() -> dict[str, bytes]:
-    """Return the evaluator for each processor, as shared libraries by name; the bytes are the same everywhere.
+    """Return the evaluator for each processor, as the artifact's files; the bytes are the same on every machine.
 
     Raises:
         UnsupportedError: If the compiler, the package ziglang, is missing or fails.
     """
-    return {f"trees-{processor}-linux.so": _compiled(processor) for processor in PROCESSORS}
+    return {trees.library_file(processor): _compiled(processor) for processor in trees.PROCESSORS}
 
 
 def _compiled(processor: str) -> bytes:

@@ -20,7 +20,8 @@ from service.engines.registry import (
     compiled_engine,
 )
 from service.engines.scikit_learn import scikit_learn_engine
-from training.engines.candidates import Candidate, ends_in_trees, onnx_candidate, pipeline_candidate, treelite_candidate
+from training.engines.candidates import Candidate, onnx_candidate, pipeline_candidate, treelite_candidate
+from training.engines.compile_trees import ends_in_trees
 from training.engines.equivalence import EquivalenceCheck, Verdict
 from training.engines.timing import batching_pays, time_engines
 from training.errors import BakeError, UnsupportedError, one_line

@@ -263,7 +263,7 @@ def test_a_model_that_cannot_be_loaded_is_refused(content: bytes, copy: Path) ->
 
 def test_an_engine_that_cannot_be_loaded_is_refused(copy: Path) -> None:
     """Of a compiled model as of a pickled one."""
-    (copy / "engine/plan.npz").write_bytes(b"no plan")
+    (copy / "engine/pipeline.npz").write_bytes(b"no pipeline")
     seal(copy, files=digests_of_files(copy))
     assert "The engine numpy cannot be loaded" in refusal(copy)
 

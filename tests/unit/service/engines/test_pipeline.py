@@ -1,4 +1,4 @@
-"""The direct form: any pipeline of common steps gives scikit-learn's answers without scikit-learn."""
+"""The compiled pipeline: any pipeline of common steps gives scikit-learn's answers without scikit-learn."""
 
 import warnings
 from typing import Any
@@ -13,14 +13,17 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_transformer
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import Pipeline, make_pipeline, make_union
+from sklearn.pipeline import make_pipeline, make_union
 
 from service.engines.engine_function import EngineFunction
-from service.engines.pipeline import pack, unpack
-from service.engines.registry import FOLDER, PLAN, numpy_engine
+from service.engines.pipeline.serialization import PIPELINE_FILE, pack
+from service.engines.pipeline.steps import Ufunc
+from service.engines.registry import numpy_engine
 from service.engines.scikit_learn import scikit_learn_engine
 from tests.support.baking import derived
 from training.engines.compile_pipeline import compile_pipeline
+from training.engines.compile_pipeline.numbers import ufunc
+from training.engines.compile_trees import ends_in_trees
 from training.engines.equivalence import EquivalenceCheck, same_bits
 from training.engines.native_build import compile_library
 from training.engines.probe_rows import ArrayColumns, as_request, is_number
@@ -83,12 +86,12 @@ CLASSIFIERS = [
 ]
 
 
-def direct_and_gate(estimator: Any, rows: Any) -> tuple[EngineFunction, EquivalenceCheck]:
-    """Return the direct form of a fitted estimator, through its files, and the gate it has to pass."""
+def compiled_and_gate(estimator: Any, rows: Any) -> tuple[EngineFunction, EquivalenceCheck]:
+    """Return the compiled form of a fitted estimator, through its files, and the check it has to pass."""
     contract, frame, _ = derived(estimator, rows)
-    files = {PLAN: pack(compile_pipeline(estimator, contract))}
-    if isinstance(estimator[-1] if isinstance(estimator, Pipeline) else estimator, ensemble.BaseEnsemble):
-        files |= {FOLDER + name: content for name, content in compile_library().items()}
+    files = {PIPELINE_FILE: pack(compile_pipeline(estimator, contract))}
+    if ends_in_trees(estimator):
+        files |= compile_library()
     return numpy_engine(files.__getitem__), EquivalenceCheck(
         scikit_learn_engine(estimator, contract), contract, frame, 0
     )
@@ -102,8 +105,8 @@ def fitted(estimator: Any, rows: Any, y: Any) -> Any:
 
 
 def check(estimator: Any, rows: Any, y: Any, difference: float = 0.0) -> None:
-    """Compare the direct form of an estimator with it; bit by bit where the difference is 0."""
-    engine, gate = direct_and_gate(fitted(estimator, rows, y), rows)
+    """Compare the compiled form of an estimator with it; bit by bit where the difference is 0."""
+    engine, gate = compiled_and_gate(fitted(estimator, rows, y), rows)
     verdict = gate.judge(engine, difference)
     assert verdict.difference <= difference
     assert verdict.exact or difference
@@ -240,56 +243,63 @@ def test_trees_follow_any_steps():
     coded = make_column_transformer((ENCODERS[0], ["word", "other"]), remainder=impute.SimpleImputer())
     check(make_pipeline(coded, ensemble.RandomForestClassifier(8, random_state=0)), FRAME, THREE)
     categories = FRAME.astype({"word": "category", "other": "category"})
-    engine, gate = direct_and_gate_of_trees(
-        ensemble.HistGradientBoostingRegressor(max_iter=9).fit(categories, Y), categories
-    )
+    boosting = ensemble.HistGradientBoostingRegressor(max_iter=9).fit(categories, Y)
+    engine, gate = compiled_and_gate(boosting, categories)
     assert gate.judge(engine, 0.0).exact
 
 
-def direct_and_gate_of_trees(estimator: Any, rows: Any) -> tuple[EngineFunction, EquivalenceCheck]:
-    """Return what direct_and_gate does, for trees that are no BaseEnsemble."""
-    contract, frame, _ = derived(estimator, rows)
-    files = {PLAN: pack(compile_pipeline(estimator, contract))}
-    files |= {FOLDER + name: content for name, content in compile_library().items()}
-    return numpy_engine(files.__getitem__), EquivalenceCheck(
-        scikit_learn_engine(estimator, contract), contract, frame, 0
-    )
+class OwnScaler(preprocessing.StandardScaler):
+    """A scaler that may do anything."""
+
+
+def line_after(transformer: Any) -> Any:
+    """Return a transformer before a line."""
+    return make_pipeline(transformer, linear_model.Ridge())
 
 
 @pytest.mark.parametrize(
     ("estimator", "why"),
     [
-        (svm.SVC(), "SVC"),
-        (decomposition.PCA(2), "score_samples of PCA"),
-        (make_pipeline(preprocessing.QuantileTransformer(n_quantiles=9), linear_model.Ridge()), "QuantileTransformer"),
-        (make_pipeline(preprocessing.FunctionTransformer(lambda X: X), linear_model.Ridge()), "none of NumPy's"),
-        (make_pipeline(preprocessing.OneHotEncoder(dtype=int), linear_model.Ridge()), "OneHotEncoder to int64"),
+        (svm.SVC(), "SVC cannot be compiled."),
+        (decomposition.PCA(2), "score_samples of PCA cannot be compiled."),
+        (line_after(preprocessing.QuantileTransformer(n_quantiles=9)), "QuantileTransformer cannot be compiled."),
+        (line_after(preprocessing.FunctionTransformer(lambda X: X)), "A function of <lambda> is not one of NumPy's"),
+        (line_after(preprocessing.OneHotEncoder(dtype=int)), "OneHotEncoder to int64 cannot be compiled."),
+        (line_after(OwnScaler()), "OwnScaler cannot be compiled, because it is not part of scikit-learn."),
     ],
-    ids=["SVC", "PCA", "QuantileTransformer", "FunctionTransformer", "OneHotEncoder"],
+    ids=["SVC", "PCA", "QuantileTransformer", "FunctionTransformer", "OneHotEncoder", "OwnScaler"],
 )
-def test_what_has_no_direct_form_is_named(estimator: Any, why: str):
+def test_what_cannot_be_compiled_is_named(estimator: Any, why: str):
     """The manifest says why another engine serves."""
     with pytest.raises(UnsupportedError, match=why):
-        direct_and_gate(fitted(estimator, X.round(), TWO), X.round())
+        compiled_and_gate(fitted(estimator, X.round(), TWO), X.round())
+
+
+@pytest.mark.parametrize("function", [np.add, np.modf, np.sum, abs, None], ids=str)
+def test_a_function_takes_one_array_and_returns_one(function: Any):
+    """The service finds it by its name in NumPy."""
+    assert ufunc(np.log1p) == Ufunc("log1p")
+    with pytest.raises(UnsupportedError, match="is not one of NumPy's from one array to one array"):
+        ufunc(function)
 
 
 def test_a_category_that_the_encoder_refuses_is_refused():
-    """The direct form has no answer where scikit-learn has none."""
+    """The compiled form has no answer where scikit-learn has none."""
     for encoder in (preprocessing.OneHotEncoder(), preprocessing.OrdinalEncoder()):
         model = fitted(make_pipeline(encoder, linear_model.Ridge()), FRAME[["other"]], Y)
-        engine, gate = direct_and_gate(model, FRAME[["other"]])
+        engine, gate = compiled_and_gate(model, FRAME[["other"]])
         unknown: ArrayColumns = [np.array(["eel"], dtype=object)]
         with pytest.raises(ValueError, match="refuses"):
             gate.ask(engine, unknown)
         numbers = fitted(make_pipeline(encoder, linear_model.Ridge()), X[:, [1]], Y)
-        engine, gate = direct_and_gate(numbers, X[:, [1]])
+        engine, gate = compiled_and_gate(numbers, X[:, [1]])
         with pytest.raises(ValueError, match="refuses"):
             gate.ask(engine, [np.array([0.5])])
 
 
 def test_a_request_is_left_as_it_was():
     """Several outputs, or a batch, are made of the same array."""
-    engine, gate = direct_and_gate(fitted(make_pipeline(preprocessing.StandardScaler(), CLASSIFIERS[0]), X, TWO), X)
+    engine, gate = compiled_and_gate(fitted(make_pipeline(preprocessing.StandardScaler(), CLASSIFIERS[0]), X, TWO), X)
     columns = as_request(gate.training, gate.contract)
     before = np.array(columns)
     engine(columns, ["predict", "predict_proba"])
@@ -298,31 +308,16 @@ def test_a_request_is_left_as_it_was():
 
 def test_only_what_is_asked_for_is_answered():
     """In the order of the request."""
-    engine, gate = direct_and_gate(fitted(CLASSIFIERS[0], X, TWO), X)
+    engine, gate = compiled_and_gate(fitted(CLASSIFIERS[0], X, TWO), X)
     asked = ["decision_function", "predict"]
     assert list(gate.ask(engine, gate.training, asked)) == asked
 
 
-def test_a_plan_is_read_as_it_was_written():
-    """Scalars, words, arrays and their memory layout; and the same plan is the same bytes."""
-    plan = {
-        "a": np.asfortranarray(X), "b": [1, 2.5, None, "ü", {"c": np.array(["x", None], dtype=object)}],
-        "d": np.float64(0.1), "e": np.array(["u", "vw"]),
-    }  # fmt: skip
-    assert pack(plan) == pack(plan)
-    back = unpack(pack(plan))
-    assert same_bits(back["a"], X)
-    assert back["a"].flags.f_contiguous
-    assert back["b"][:4] == plan["b"][:4]
-    assert back["b"][4]["c"].tolist() == ["x", None]
-    assert (back["d"], back["e"].tolist()) == (0.1, ["u", "vw"])
-
-
 def can_be_fitted(steps: list[Any]) -> bool:
-    """Return whether scikit-learn itself fits these steps in this order, and they have a direct form.
+    """Return whether scikit-learn itself fits these steps in this order, and they can be compiled.
 
     It refuses a threshold that no feature meets, more components than features, and much that follows sparse columns;
-    polynomials of these have no direct form.
+    polynomials of these cannot be compiled.
     """
     try:
         fitted(make_pipeline(impute.SimpleImputer(), *steps), GAPS, Y)
@@ -348,13 +343,13 @@ WORD = st.sampled_from(["ant", "bee", "cat", "eel", "", None])
 def test_generated_pipelines_agree_on_generated_rows(
     steps: list[Any], model: Any, encoder: Any, with_words: bool, cells: list[Any]
 ):
-    """Whatever is put together of what has a direct form answers, or refuses, as the estimator does."""
+    """Whatever is put together of what can be compiled answers, or refuses, as the estimator does."""
     numbers = make_pipeline(impute.SimpleImputer(), *steps)
     rows = FRAME[[*NUMBERS, "word", "other"]] if with_words else GAPS
     parts = [(numbers, NUMBERS), (encoder, ["word", "other"])] if with_words else []
     pipeline = make_pipeline(make_column_transformer(*parts) if with_words else numbers, model)
     estimator = fitted(pipeline, rows, TWO if model in CLASSIFIERS else Y)
-    engine, gate = direct_and_gate(estimator, rows)
+    engine, gate = compiled_and_gate(estimator, rows)
     columns = list(zip(*cells, strict=True))
     table: ArrayColumns = [np.array(column, dtype=float) for column in columns[:4]]
     table += [np.array(column, dtype=object) for column in columns[4:]] if with_words else []

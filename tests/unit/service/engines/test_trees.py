@@ -1,12 +1,10 @@
 """Compiled trees give the bits that scikit-learn gives, whatever the ensemble and whatever the rows."""
 
-import io
-import json
 import platform
+import re
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,10 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from service.artifact.contract import OUTPUT_METHODS
 from service.artifact.manifest import ArtifactError
-from service.engines.trees import library_name, load_library, trees_function
+from service.engines import trees
+from service.engines.pipeline.models import Pipeline
+from service.engines.pipeline.serialization import pack, unpack
+from service.engines.trees import library_file, load_library
 from tools import ROOT
 from training.engines.compile_trees import FORESTS, TREES, as_if_rounded, compile_trees
 from training.engines.native_build import compile_library
@@ -35,19 +36,10 @@ SPECIAL = (0.0, -0.0, 5e-324, -5e-324, 1e-45, -1e-45, 7.1e-46, 1e-40, 1e-30, 1.0
 BEYOND_FLOAT32 = (float.fromhex("0x1.ffffffp127"), 1e300, -1e300, 1.7e308, np.inf, -np.inf)
 
 
-def stored(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a compiled ensemble after a way through JSON and a file of arrays."""
-    arrays = {name: value for name, value in model.items() if isinstance(value, np.ndarray)}
-    file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **arrays)
-    file.seek(0)
-    scalars = json.loads(json.dumps({name: model[name] for name in model.keys() - arrays.keys()}, allow_nan=False))
-    return scalars | dict(np.load(file, allow_pickle=False))
-
-
 def compiled(estimator: Any) -> Any:
-    """Return the function that answers as the estimator does."""
-    return trees_function(stored(compile_trees(estimator)), load_library(compile_library()[library_name()]))
+    """Return the function that answers as the estimator does, of trees that went through a file."""
+    pipeline = unpack(pack(Pipeline((), compile_trees(estimator))))
+    return pipeline.function(lambda: load_library(compile_library()[library_file()]))
 
 
 def offered(estimator: Any) -> list[str]:
@@ -514,9 +506,9 @@ class OwnForest(ensemble.RandomForestClassifier):
 @pytest.mark.parametrize(
     ("estimator", "reason"),
     [
-        (LogisticRegression(), "LogisticRegression is no ensemble of trees"),
-        (OwnForest(n_estimators=2), "OwnForest is no ensemble of trees"),
-        (ensemble.RandomTreesEmbedding(n_estimators=2), "RandomTreesEmbedding is no ensemble"),
+        (LogisticRegression(), "LogisticRegression cannot be compiled: it is not one of the known ensembles of trees."),
+        (OwnForest(n_estimators=2), "OwnForest cannot be compiled: it is not one of the known ensembles of trees."),
+        (ensemble.RandomTreesEmbedding(n_estimators=2), "RandomTreesEmbedding cannot be compiled"),
         (ensemble.BaggingClassifier(LogisticRegression(), n_estimators=2), "all its members are single trees"),
         (ensemble.GradientBoostingRegressor(n_estimators=2, init=LinearRegression()), "constant start"),
         (
@@ -563,16 +555,16 @@ def test_labels_that_json_cannot_hold_are_not_compiled(label: Any) -> None:
 def test_the_same_estimator_compiles_to_the_same_bytes_in_another_place(tmp_path: Path) -> None:
     """The artifact's digest must not depend on the process, the directory or the time."""
     program = (
-        "import hashlib, json, numpy as np\n"
+        "import hashlib\n"
         "from sklearn.datasets import load_iris\n"
         "from sklearn.ensemble import RandomForestClassifier\n"
-        "from training.engines.native_build import compile_library\n"
+        "from service.engines.pipeline.models import Pipeline\n"
+        "from service.engines.pipeline.serialization import pack\n"
         "from training.engines.compile_trees import compile_trees\n"
+        "from training.engines.native_build import compile_library\n"
         "forest = RandomForestClassifier(n_estimators=5, random_state=0)\n"
-        "model = compile_trees(forest.fit(*load_iris(return_X_y=True)))\n"
-        "digest = lambda content: hashlib.sha256(content).hexdigest()\n"
-        "shown = {n: digest(v.tobytes()) if isinstance(v, np.ndarray) else v for n, v in model.items()}\n"
-        "print(json.dumps([shown, {n: digest(content) for n, content in compile_library().items()}]))\n"
+        "content = pack(Pipeline((), compile_trees(forest.fit(*load_iris(return_X_y=True)))))\n"
+        "for each in (content, *compile_library().values()): print(hashlib.sha256(each).hexdigest())\n"
     )
     runs = []
     for number in range(2):
@@ -593,11 +585,25 @@ def test_the_same_estimator_compiles_to_the_same_bytes_in_another_place(tmp_path
     assert runs[0] == runs[1]
 
 
+def test_python_declares_what_the_evaluator_declares() -> None:
+    """Constants, and the members of its structs in their order: a difference would be read as other numbers."""
+    source = Path(trees.__file__).with_suffix(".c").read_text()
+    constants = dict(re.findall(r"\b([A-Z_]+) = (\d+)", source))
+    assert len(constants) == 4
+    assert {name: str(getattr(trees, name)) for name in constants} == constants
+    structs = dict(re.findall(r"struct (\w+) \{\n(.*?)\n\};", source, re.DOTALL))
+    code = {name: re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL) for name, body in structs.items()}
+    assert re.findall(r"(\w+)(?=;)", code["model"]) == [name for name, _ in trees._Model._fields_]
+    union = {"index": "threshold"}  # the low half of it
+    members = [union.get(name, name) for name in re.findall(r"(\w+)(?=;)", code["node"])]
+    assert list(dict.fromkeys(members)) == list(trees.NODE.names or ())
+
+
 def test_the_library_needs_nothing_of_the_system() -> None:
     """It is loaded beside glibc and musl alike, and tells nothing of the machine that compiled it."""
     libraries = compile_library()
-    assert list(libraries) == ["trees-x86_64-linux.so", "trees-aarch64-linux.so"]
-    machines = {"trees-x86_64-linux.so": 62, "trees-aarch64-linux.so": 183}
+    assert list(libraries) == ["engine/trees-x86_64-linux.so", "engine/trees-aarch64-linux.so"]
+    machines = {"engine/trees-x86_64-linux.so": 62, "engine/trees-aarch64-linux.so": 183}
     for name, content in libraries.items():
         assert content[:4] == b"\x7fELF"
         assert int.from_bytes(content[18:20], "little") == machines[name]
@@ -609,22 +615,22 @@ def test_the_library_needs_nothing_of_the_system() -> None:
 @pytest.mark.parametrize(
     ("machine", "name"),
     [
-        ("x86_64", "trees-x86_64-linux.so"),
-        ("AMD64", "trees-x86_64-linux.so"),
-        ("aarch64", "trees-aarch64-linux.so"),
-        ("arm64", "trees-aarch64-linux.so"),
-        ("riscv64", "trees-riscv64-linux.so"),
+        ("x86_64", "engine/trees-x86_64-linux.so"),
+        ("AMD64", "engine/trees-x86_64-linux.so"),
+        ("aarch64", "engine/trees-aarch64-linux.so"),
+        ("arm64", "engine/trees-aarch64-linux.so"),
+        ("riscv64", "engine/trees-riscv64-linux.so"),
     ],
 )
 def test_the_library_is_named_for_the_processor(machine: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Systems have different words for one processor."""
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    assert library_name() == name
+    assert library_file() == name
 
 
 def test_what_is_no_library_for_this_machine_is_refused() -> None:
     """The operator reads what to do, not an error of the loader."""
-    other = next(content for name, content in compile_library().items() if name != library_name())
+    other = next(content for name, content in compile_library().items() if name != library_file())
     for content in (b"", b"no library", other):
         with pytest.raises(ArtifactError, match="cannot be loaded here"):
             load_library(content)
@@ -632,7 +638,7 @@ def test_what_is_no_library_for_this_machine_is_refused() -> None:
 
 def test_a_library_of_another_version_is_refused() -> None:
     """Its structures have another layout, and reading them with this one would crash or lie."""
-    content = compile_library()[library_name()].replace(b"evaluate_trees_1", b"evaluate_trees_0")
+    content = compile_library()[library_file()].replace(b"evaluate_trees_1", b"evaluate_trees_0")
     with pytest.raises(ArtifactError, match="another version of the service"):
         load_library(content)
 
@@ -649,5 +655,5 @@ def test_a_missing_compiler_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_serving_imports_no_scikit_learn() -> None:
     """Its import takes longer than all the rest of the start."""
-    program = "import sys, service.trees\nassert not {'sklearn', 'scipy', 'pandas'} & set(sys.modules)"
+    program = "import sys, service.engines.trees\nassert not {'sklearn', 'scipy', 'pandas'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

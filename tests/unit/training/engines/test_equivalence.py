@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from sklearn.compose import make_column_transformer
 from sklearn.pipeline import make_pipeline
 
 from service.engines.engine_function import EngineFunction
-from service.engines.pipeline import pipeline_function
+from service.engines.pipeline.cells import FillNumbers
+from service.engines.pipeline.models import Pipeline
 from service.engines.scikit_learn import scikit_learn_engine
-from service.engines.trees import library_name, load_library, trees_function
+from service.engines.trees import library_file, load_library
 from tests.support.baking import FRAME, NUMBERS, PRICES, SIGNS, WORDS, derived
 from training.engines.compile_pipeline import compile_pipeline
 from training.engines.equivalence import EquivalenceCheck
@@ -32,21 +34,18 @@ TREES = make_pipeline(preprocessing.StandardScaler(), ensemble.RandomForestClass
 
 
 class Case:
-    """A fitted estimator, its plan and its gate."""
+    """A fitted estimator, its compiled pipeline and its gate."""
 
     def __init__(self, estimator: Any, X: Any, y: Any) -> None:
         self.estimator = estimator.fit(X, y)
         self.contract, frame, _ = derived(self.estimator, X)
-        self.plan = compile_pipeline(self.estimator, self.contract)
+        self.pipeline = compile_pipeline(self.estimator, self.contract)
         self.gate = EquivalenceCheck(scikit_learn_engine(self.estimator, self.contract), self.contract, frame, 0)
 
-    def engine(self, change: Callable[[dict[str, Any]], None] = lambda _plan: None) -> EngineFunction:
-        """Return the direct form, of a plan with something changed."""
-        plan = deepcopy(self.plan)
-        change(plan)
-        return pipeline_function(
-            plan, lambda model: trees_function(model, load_library(compile_library()[library_name()]))
-        )
+    def engine(self, change: Callable[[Any], Pipeline] = lambda pipeline: pipeline) -> EngineFunction:
+        """Return the engine of the compiled pipeline with something changed."""
+        changed = change(deepcopy(self.pipeline))
+        return changed.function(lambda: load_library(compile_library()[library_file()]))
 
 
 @pytest.fixture(scope="module")
@@ -78,44 +77,48 @@ def test_every_kind_of_row_is_there(mixed: Case):
     assert min(kinds.values()) > 5
 
 
-def numbers_part(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the steps of the numbers of MIXED."""
-    return plan["steps"][0]["parts"][0]
+def with_words(pipeline: Any, **changes: Any) -> Pipeline:
+    """Return the pipeline of MIXED with changed codes of the words."""
+    stack = pipeline.steps[0]
+    numbers, (*before, encoder) = stack.branches
+    encoder = replace(encoder, columns=(replace(encoder.columns[0], **changes),))
+    return replace(pipeline, steps=(replace(stack, branches=(numbers, (*before, encoder))), *pipeline.steps[1:]))
 
 
-def words_part(plan: dict[str, Any]) -> dict[str, Any]:
-    """Return the encoding of the words of MIXED."""
-    return plan["steps"][0]["parts"][1][-1]["columns"][0]
-
-
-def forget_a_category(plan: dict[str, Any]) -> None:
+def forget_a_category(pipeline: Any) -> Pipeline:
     """Treat a known category as unknown."""
-    del words_part(plan)["known"][0], words_part(plan)["codes"][0]
+    codes = pipeline.steps[0].branches[1][-1].columns[0]
+    return with_words(pipeline, known=codes.known[1:], codes=codes.codes[1:])
 
 
-def refuse_unknown(plan: dict[str, Any]) -> None:
+def refuse_unknown(pipeline: Any) -> Pipeline:
     """Refuse what the encoder ignores."""
-    words_part(plan)["unknown"] = None
+    return with_words(pipeline, unknown=None)
 
 
-def know_the_unknown(plan: dict[str, Any]) -> None:
+def know_the_unknown(pipeline: Any) -> Pipeline:
     """Take unknown categories for the first one."""
-    words_part(plan)["unknown"] = 0
+    return with_words(pipeline, unknown=0)
 
 
-def fill_with_nothing(plan: dict[str, Any]) -> None:
+def fill_with_nothing(pipeline: Any) -> Pipeline:
     """Fill gaps with 0 instead of the mean."""
-    next(step for step in numbers_part(plan) if step["step"] == "fill_numbers")["fill"][0] = 0.0
+    (fill,) = (step.fill for step in pipeline.steps[0].branches[0] if isinstance(step, FillNumbers))
+    fill[0] = 0.0
+    return pipeline
 
 
-def bend_a_coefficient(plan: dict[str, Any]) -> None:
+def bend_a_coefficient(pipeline: Any) -> Pipeline:
     """Change a coefficient in the eighth digit."""
-    plan["model"]["coefficients"][0, 0] *= 1 + 1e-8
+    pipeline.model.coefficients[0, 0] *= 1 + 1e-8
+    return pipeline
 
 
-def swap_labels(plan: dict[str, Any]) -> None:
+def swap_labels(pipeline: Any) -> Pipeline:
     """Answer the other class."""
-    plan["model"]["classes"] = plan["model"]["classes"][::-1]
+    labels = dict(pipeline.model.outputs)["predict"]
+    labels.classes[:] = labels.classes[::-1].copy()
+    return pipeline
 
 
 @pytest.mark.parametrize(
@@ -130,7 +133,7 @@ def swap_labels(plan: dict[str, Any]) -> None:
     ],
     ids=lambda change: getattr(change, "__name__", ""),
 )
-def test_a_changed_plan_is_refused(mixed: Case, change: Callable[[dict[str, Any]], None], why: str):
+def test_a_changed_pipeline_is_refused(mixed: Case, change: Callable[[Any], Pipeline], why: str):
     """The gate can fail: in each of these the change shows."""
     with pytest.raises(UnsupportedError, match=why):
         mixed.gate.judge(mixed.engine(change), 1e-9)
@@ -139,9 +142,10 @@ def test_a_changed_plan_is_refused(mixed: Case, change: Callable[[dict[str, Any]
 def test_the_last_bit_of_a_coefficient_is_no_longer_exact(mixed: Case):
     """A number within the bound is said; a label that changes on the boundary between two classes is refused."""
 
-    def nudge(plan: dict[str, Any]) -> None:
-        coefficients = plan["model"]["coefficients"]
+    def nudge(pipeline: Any) -> Pipeline:
+        coefficients = pipeline.model.coefficients
         coefficients[...] = np.nextafter(coefficients, np.inf)
+        return pipeline
 
     with pytest.raises(UnsupportedError, match=r"predict differs for .* boundary rows"):
         mixed.gate.judge(mixed.engine(nudge), 1e-9)
@@ -157,9 +161,10 @@ def test_a_threshold_one_float64_off_is_refused(way: float):
     case = Case(ensemble.HistGradientBoostingClassifier(max_iter=3), np.repeat(NUMBERS, 3, axis=0), np.repeat(SIGNS, 3))
     assert case.gate.judge(case.engine(), 0.0).exact
 
-    def shift(plan: dict[str, Any]) -> None:
-        thresholds = plan["model"]["trees"]["nodes"]["threshold"]
+    def shift(pipeline: Any) -> Pipeline:
+        thresholds = pipeline.model.nodes["threshold"]
         thresholds[...] = np.nextafter(thresholds, way)
+        return pipeline
 
     with pytest.raises(UnsupportedError, match=r"boundary rows|differ by"):
         case.gate.judge(case.engine(shift), 1e-9)

@@ -42,7 +42,7 @@ def entry(artifact: Artifact, name: str) -> dict[str, Any]:
     ("name", "engine"),
     [("house_prices", NUMPY), ("breast_cancer", NUMPY), ("digits", COMPILED_TREES), ("penguins", COMPILED_TREES)],
 )
-def test_each_shipped_model_is_served_by_its_direct_form(artifact_of: ArtifactOf, name: str, engine: str):
+def test_each_shipped_model_is_served_by_its_compiled_form(artifact_of: ArtifactOf, name: str, engine: str):
     """With the estimator's bits, and the estimator still beside it."""
     artifact = verify(artifact_of(name))
     assert artifact.engine["name"] == artifact.manifest["engine"] == engine
@@ -85,7 +85,7 @@ def test_what_has_no_other_form_is_served_by_scikit_learn(tmp_path: Path):
     reasons = [engine["refused"] for engine in artifact.manifest["engines"] if "refused" in engine]
     assert len(reasons) >= 2
     assert all(re.fullmatch(r"[^\n]{20,}\.", reason) for reason in reasons)
-    assert "KNeighborsRegressor has no direct form." in reasons
+    assert "KNeighborsRegressor cannot be compiled." in reasons
     assert load_engine(artifact)(NUMBERS, ["predict"])["predict"].shape == (len(NUMBERS),)
 
 
