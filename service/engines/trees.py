@@ -279,15 +279,15 @@ class MarginOutputs:
 
         def predict_proba(sums: Floats) -> Floats:
             probabilities = np.empty((len(sums), 2))
-            probabilities[:, 1] = [_logistic_like_scipy(scale * margin) for margin in sums.reshape(-1).tolist()]
+            probabilities[:, 1] = [_logistic_of_float(scale * margin) for margin in sums.reshape(-1).tolist()]
             probabilities[:, 0] = 1 - probabilities[:, 1]
             return probabilities
 
         return {PREDICT: predict, PREDICT_PROBA: predict_proba, "decision_function": lambda sums: sums.reshape(-1)}
 
 
-def _logistic_like_scipy(x: float) -> float:
-    """Return what scipy.special.expit does: it takes the C library's exponential, as Python does and NumPy does not."""
+def _logistic_of_float(x: float) -> float:
+    """Return what scipy.special.expit does: it uses the C library's exponential, as Python does and NumPy does not."""
     try:
         return 1 / (1 + math.exp(-x))
     except OverflowError:

@@ -189,7 +189,7 @@ def _histogram_boosting(estimator: Fitted) -> CompiledTrees:
 def _histogram_outputs(estimator: Fitted, flat: bool) -> TreeOutputs:
     is_classifier = hasattr(estimator, "classes_")
     if estimator.loss not in (("log_loss",) if is_classifier else (*IDENTITY_LOSSES, *LOGARITHMIC_LOSSES)):
-        raise UnsupportedError("Histogram gradient boosting with a loss of its own is not compiled.")
+        raise UnsupportedError("Histogram gradient boosting with a custom loss cannot be compiled.")
     if is_classifier:
         return _boosted_classes(estimator, zero_is_second=False, scale=1)
     return RegressionOutputs(flat, exponential=estimator.loss in LOGARITHMIC_LOSSES)
@@ -223,7 +223,7 @@ def _classes(estimator: Fitted) -> NDArray[Any]:
 def _tree(member: Fitted, scale: float = 1.0) -> Tree:
     """Return one of the trees of scikit-learn's module tree, with its leaves' values multiplied."""
     if np.ndim(getattr(member, "n_classes_", 1)):
-        raise UnsupportedError("Classifiers of several outputs are not compiled.")
+        raise UnsupportedError("Classifiers of several outputs cannot be compiled.")
     fitted = member.tree_
     state = fitted.__getstate__()["nodes"]
     n_nodes = fitted.node_count
@@ -307,10 +307,10 @@ def _numbers(categories: NDArray[Any]) -> NDArray[np.float64]:
         UnsupportedError: If they are not numbers, or change as float64.
     """
     if categories.dtype.kind not in "biuf":
-        raise UnsupportedError("Gradient boosting on categories that are no numbers is not compiled.")
+        raise UnsupportedError("Gradient boosting on categories that are not numbers cannot be compiled.")
     numbers = categories.astype(np.float64)
     if (numbers.astype(categories.dtype)[~np.isnan(numbers)] != categories[~np.isnan(numbers)]).any():
-        raise UnsupportedError("Gradient boosting on categories that float64 cannot hold is not compiled.")
+        raise UnsupportedError("Gradient boosting on categories that float64 cannot hold cannot be compiled.")
     return numbers[~np.isnan(numbers)]
 
 

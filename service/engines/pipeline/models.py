@@ -169,7 +169,7 @@ class LogisticProbabilities:
     """Returns the probabilities of two classes."""
 
     def function(self) -> Callable[[Floats], NDArray[Any]]:
-        return lambda scores: _with_complement(_logistic_like_scipy(scores))
+        return lambda scores: _with_complement(_logistic_of_array(scores))
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class OneVsRestProbabilities:
     """Returns the probabilities of several classes, each of which was told from all others."""
 
     def function(self) -> Callable[[Floats], NDArray[Any]]:
-        return lambda scores: _shares(_logistic_like_scipy(scores))
+        return lambda scores: _shares(_logistic_of_array(scores))
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,9 @@ class HuberProbabilities:
         return probabilities
 
 
-def _logistic_like_scipy(scores: Floats) -> Floats:
-    # SciPy's logistic function uses the C library's exp, NumPy's exp another one, unless the number is complex.
+def _logistic_of_array(scores: Floats) -> Floats:
+    # SciPy's logistic function uses the C library's exp, NumPy's exp another one, unless the number is complex. Only for
+    # scores from -709.8 to -709.0, whose probabilities are below 2e-308, may the last bits differ from SciPy's.
     result: Floats = 1.0 / (1.0 + np.exp(-scores.astype(np.complex128)).real)
     return result
 

@@ -86,5 +86,5 @@ def _rebuilt(data: Any, arrays: dict[str, NDArray[Any]]) -> Any:
 
 def _other_version(difference: str) -> ArtifactError:
     return ArtifactError(
-        f"{PIPELINE_FILE} was written by another version of the service, because {difference}: bake the model again."
+        f"{PIPELINE_FILE} was written by another version of the service ({difference}): bake the model again."
     )

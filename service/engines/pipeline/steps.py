@@ -264,13 +264,13 @@ class Polynomial:
         degrees = [(each.start, each.start + len(each.factors), each.factors, each.products) for each in self.degrees]
 
         def multiply(X: Floats) -> Floats:
-            made = np.empty((len(X), width))
+            features = np.empty((len(X), width))
             if bias:
-                made[:, 0] = 1.0
-            made[:, first : first + X.shape[1]] = X
+                features[:, 0] = 1.0
+            features[:, first : first + X.shape[1]] = X
             for start, stop, factors, products in degrees:
-                made[:, start:stop] = X[:, factors] * made[:, products]
-            return made if kept is None else made.take(kept, axis=1)
+                features[:, start:stop] = X[:, factors] * features[:, products]
+            return features if kept is None else features.take(kept, axis=1)
 
         return multiply
 
