@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.http import send
 
 from service.settings import Settings
 from tests.conftest import ArtifactOf
 from tests.support.problem import check_problem
 from tests.support.server import RunningServer
+from tools.local_http import send
 
 Serve = Callable[..., RunningServer]
 JSON = {"Content-Type": "application/json"}

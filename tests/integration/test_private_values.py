@@ -15,12 +15,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
-from tests.support.http import predict, send
 
 from service.api.openapi import openapi_document
 from service.artifact.reader import Artifact, verify
 from tests.support.baking import bake_whole_way
 from tests.support.server import RunningServer
+from tools.local_http import predict, send
 from training.__main__ import main
 from training.bake import bake
 from training.inspect import describe
