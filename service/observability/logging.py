@@ -4,6 +4,7 @@ Nothing that a request holds is in them. So what Python code that is not ours ha
 print, the message of an exception) is left out, and the line says where it came from instead: it may hold values.
 """
 
+import atexit
 import io
 import logging
 import os
@@ -15,7 +16,8 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -24,11 +26,17 @@ from wsgiref.types import WSGIEnvironment
 
 import orjson
 
+from service.observability.log_queue import LogQueue, write_all
 from service.observability.request_context import METHODS, OTHER_METHOD, RequestContext
 from service.settings import LOG_LEVELS
 
 STANDARD_OUTPUT = 1
 STANDARD_ERROR = 2
+STREAMS = {STANDARD_OUTPUT: "stdout", STANDARD_ERROR: "stderr"}  # as the metric of dropped lines names them
+# Of a busy server, waking the writer for the line of each request would take almost half as much CPU again as the
+# requests do. Messages are few, and the last ones before a crash matter most.
+BATCH_SECONDS = {STANDARD_OUTPUT: 0.02, STANDARD_ERROR: 0.0}
+FLUSH_SECONDS = 1.0  # how long a process that ends waits for a reader
 # Each with the lowest status of a request that is logged at it.
 LEVELS = dict(zip(LOG_LEVELS, (0, 400, 500), strict=True))
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")  # what can stand in a header and a log line as it is
@@ -47,6 +55,8 @@ TRUSTED_LOGGERS = ("gunicorn.error", "opentelemetry.exporter", "opentelemetry.sd
 LEFT_OUT = "which is left out, because it may repeat a request"
 
 _least = LEVELS["info"]
+# Of each stream, in a server. Other commands have none: they write directly, and may wait for their reader.
+_queues: dict[int, LogQueue] = {}
 
 
 def set_level(level: str) -> None:
@@ -112,7 +122,7 @@ def log_request(context: RequestContext, method: str, status: int, seconds: floa
         line["code"] = context.problem_code
     if error:
         line["error"] = error
-    _write(STANDARD_OUTPUT, line)
+    _write_line(STANDARD_OUTPUT, line)
 
 
 # Messages -----------------------------------------------------------------------------------------------------
@@ -158,7 +168,7 @@ def _log(event: str, level: str, message: str, ids: dict[str, str], error: str, 
         line["error"] = error
     if where:
         line["where"] = where
-    _write(STANDARD_ERROR, line)
+    _write_line(STANDARD_ERROR, line)
 
 
 def _places(frames: Iterator[tuple[FrameType, int]]) -> list[str]:
@@ -178,12 +188,45 @@ def _second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
-def _write(stream: int, line: dict[str, Any]) -> None:
-    """Write one line by one system call, so that lines of several threads and processes never mix."""
-    try:
-        os.write(stream, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-    except OSError:
-        return  # whoever read the log is gone; the answer matters more
+def write_text(text: str) -> None:
+    """Write text for a person at a terminal to standard error, in order with the lines."""
+    _write(STANDARD_ERROR, text.encode())
+
+
+def _write_line(stream: int, line: dict[str, Any]) -> None:
+    _write(stream, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _write(stream: int, text: bytes) -> None:
+    if queue := _queues.get(stream):
+        queue.put(text)
+    else:
+        with suppress(OSError):  # the reader is gone
+            write_all(stream, text)
+
+
+# The queues of a server ---------------------------------------------------------------------------------------
+
+
+def dropped_lines() -> dict[str, int]:
+    """Return how many lines this process dropped since the last call, by stream; nothing where there are no queues."""
+    return {STREAMS[stream]: queue.take_dropped() for stream, queue in _queues.items()}
+
+
+def _begin_queues() -> None:
+    """Make queues for this process; those of its parent are written by its parent."""
+    for stream, name in STREAMS.items():
+        _queues[stream] = LogQueue(stream, BATCH_SECONDS[stream], partial(_report_dropped, name))
+
+
+def _report_dropped(name: str, n_lines: int) -> None:
+    log_message("warning", f"The reader of {name} was too slow or away: {n_lines} lines were dropped.")
+
+
+def _flush() -> None:
+    deadline = time.monotonic() + FLUSH_SECONDS
+    for queue in _queues.values():
+        queue.flush(deadline)
 
 
 # What others say ----------------------------------------------------------------------------------------------
@@ -192,10 +235,16 @@ def _write(stream: int, line: dict[str, Any]) -> None:
 def begin(level: str) -> None:
     """Have all that Python code says in this process, and in those that it forks, become lines of the log.
 
+    From now on lines are queued and written by a thread, which each process starts for itself; the master as well,
+    because one that waits for a reader replaces no process and does not stop. What is queued is written at the exit.
+
     Args:
         level: The lowest that is written.
     """
     set_level(level)
+    _begin_queues()
+    os.register_at_fork(after_in_child=_begin_queues)
+    atexit.register(_flush)
     warnings.showwarning = _log_warning
     sys.excepthook = _log_uncaught
     sys.unraisablehook = lambda unraisable: _log_uncaught(None, unraisable.exc_value)

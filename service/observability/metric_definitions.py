@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from prometheus_client import Counter, Gauge, Histogram
 
 from service.artifact.reference import INSIDE, MAX_BINS, MISSING, OTHER, OUTSIDE, UNKNOWN
+from service.observability.logging import STREAMS
 from service.observability.request_context import METHODS, UNMATCHED
 
 COUNTER, GAUGE, HISTOGRAM = Counter, Gauge, Histogram
@@ -366,6 +367,13 @@ PREDICTION_LOG_ROWS = MetricDefinition(
     {"result": PREDICTION_LOG_RESULTS},
     only="where predictions are logged",
 )
+LOG_LINES_DROPPED = MetricDefinition(
+    COUNTER,
+    "bakehouse_log_lines_dropped_total",
+    "lines",
+    "Log lines of serving processes that were dropped because the reader of the stream was too slow or away.",
+    {"stream": tuple(STREAMS.values())},
+)
 RELEASE_CHECKS = MetricDefinition(
     COUNTER,
     "bakehouse_release_checks_total",
@@ -405,5 +413,6 @@ METRIC_DEFINITIONS: tuple[MetricDefinition[Any], ...] = (
     MODEL_INFO, MODEL_LOAD_SECONDS, MODEL_SCORE, GOLDEN_REQUESTS,
     FEATURE_ROWS, PREDICTION_ROWS, FEATURE_REFERENCE, PREDICTION_REFERENCE, FEATURE_IMPORTANCE,
     FEEDBACK_ROWS, FEEDBACK_ERROR, FEEDBACK_SQUARED_ERROR, FEEDBACK_CORRECT, FEEDBACK_LOG_LOSS, FEEDBACK_BRIER,
-    FEEDBACK_REMEMBERED, PREDICTION_LOG_ROWS, RELEASE_CHECKS, PROCESSES_STARTED, TLS_EXPIRY, *PROCESS,
+    FEEDBACK_REMEMBERED, PREDICTION_LOG_ROWS, LOG_LINES_DROPPED, RELEASE_CHECKS, PROCESSES_STARTED, TLS_EXPIRY,
+    *PROCESS,
 )  # fmt: skip

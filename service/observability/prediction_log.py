@@ -40,7 +40,7 @@ FILE_MODE = 0o640  # inputs may be secrets
 # So many bytes are written to a pipe together, whoever else writes to it (POSIX). Longer requests become several lines,
 # which collectors of logs like better, too.
 LINE_BYTES = select.PIPE_BUF
-FULL_PIPE = 0.25  # of a pipe; the rest is for the lines of requests, which must not wait
+FULL_PIPE = 0.25  # of a pipe; the rest is for the lines of requests, whose queue is much shorter than this one
 QUEUE_BYTES = 16 * 1024**2
 PREDICTION_BYTES = 600  # what a prediction takes in the queue beside its cells and numbers
 WAKE_SECONDS = 0.1  # waking the writer up for each request would cost the request more than all else here

@@ -31,7 +31,7 @@ from service.host.cpu import request_threads
 from service.inference.latency import quick_body_bytes
 from service.inference.loading import load_model
 from service.observability import metric_definitions
-from service.observability.logging import LOGGING, STANDARD_ERROR, log_message
+from service.observability.logging import LOGGING, STANDARD_ERROR, log_message, write_text
 from service.observability.metrics import Metrics, Samples, forget_gauges, share_series, text_of
 from service.observability.prediction_log import check_prediction_log
 from service.server import health_port
@@ -185,7 +185,7 @@ class Server(BaseApplication):
             sys.exit(Arbiter.WORKER_BOOT_ERROR)  # the master ends with the same code instead of trying again for ever
         self.lifecycle.served = artifact
         if os.isatty(STANDARD_ERROR):
-            os.write(STANDARD_ERROR, _welcome(artifact, self.settings).encode())
+            write_text(_welcome(artifact, self.settings))
         else:
             log_message("info", f"{artifact.name} {artifact.version} is ready.")
         return self.composition.app

@@ -24,7 +24,7 @@ from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from service.observability import metric_definitions
-from service.observability.logging import log_bug, log_request, new_request_id
+from service.observability.logging import dropped_lines, log_bug, log_request, new_request_id
 from service.observability.metrics import Metrics
 from service.observability.request_context import CONTEXT, OTHER_METHOD, UNMATCHED, RequestContext
 from service.problems import raw_problem
@@ -437,6 +437,8 @@ class Worker(ThreadWorker):
         n_working = max(0, len(self.connections) - sum(n_waiting.values()))
         for state, number in {**n_waiting, "working": n_working}.items():
             metric(metric_definitions.CONNECTIONS, state).set(number)
+        for stream, n_lines in dropped_lines().items():
+            metric(metric_definitions.LOG_LINES_DROPPED, stream).inc(n_lines)
         return b""
 
     # Answers --------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from tests.integration.test_cli import EXIT_SETTINGS, assert_one_sentence, servi
 from tests.support.certificates import Authority
 from tests.support.load import BODY, HEADERS
 from tests.support.server import RunningServer
+from tests.support.waiting import wait_for
 from tools.local_http import exchange, free_port, send
 
 Serve = Callable[..., RunningServer]
@@ -106,7 +107,7 @@ def test_the_health_port_stays_plain_http(serve: Serve, house_prices: Path, auth
 def test_the_welcome_is_a_command_for_tls(house_prices: Path, authority: Authority) -> None:
     """Who starts it in a terminal can copy the curl, although no authority that curl knows signed the certificate."""
     server = RunningServer(house_prices, variables(authority.issue("one.test")), terminal=True).wait_until_ready()
-    assert f"curl -s --insecure https://localhost:{server.port}/predict" in server.errors
+    wait_for(lambda: f"curl -s --insecure https://localhost:{server.port}/predict" in server.errors)
     server.kill()
 
 

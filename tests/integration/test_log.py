@@ -122,6 +122,7 @@ def test_at_the_level_warning_good_requests_cost_no_line(serve: Serve, house_pri
     server = serve(house_prices, BAKEHOUSE_LOG_LEVEL="warning")
     assert predict(server.port, EXAMPLE).status == 200
     assert predict(server.port, {"X": []}).status == 422
+    wait_for(lambda: server.output)
     assert [line["status"] for line in check_lines(server.output)] == [422]
     assert server.errors == ""
     metrics = send(server.health_port, "GET", "/metrics").body.decode()
@@ -132,9 +133,11 @@ def test_at_the_level_warning_good_requests_cost_no_line(serve: Serve, house_pri
 def test_a_model_that_says_what_it_is_asked_is_not_repeated(serve: Serve, tmp_path: Path) -> None:
     """Prints, warnings, records and exceptions of an estimator become lines that say where they came from."""
     server = serve(bake_around(tmp_path, speak))
+    wait_for(lambda: "is ready." in server.errors)
     before = len(check_lines(server.errors))
     assert predict(server.port, {"X": [[float(CANARY), 2, 3]]}).status == 200
     assert predict(server.port, {"X": [[float(CANARY), 2, -3]]}, X_Request_ID="failing").status == 422
+    wait_for(lambda: "refused an instance" in server.errors and '"failing"' in server.output)
     lines = check_lines(server.errors)[before:]
     assert {line["where"][0].partition(":")[0] for line in lines} == {"speaking.py"}
     assert {line.get("error") for line in lines} == {None, "UserWarning", "RuntimeError"}

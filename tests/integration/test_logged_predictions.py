@@ -88,7 +88,7 @@ def test_a_reader_of_the_log_that_stands_still_holds_no_request_up(
 
 
 def test_standard_output_that_nobody_reads_is_left_to_the_lines_of_requests(house_prices: Path, tmp_path: Path) -> None:
-    """Those are written by the threads that serve, so the prediction log never fills the pipe."""
+    """The prediction log leaves them most of the pipe, and nothing waits for its reader."""
     os.mkfifo(tmp_path / "pipe")
     with closing(os.fdopen(os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK), "rb")):
         command = ("sh", "-c", f"exec {sys.executable} -m service > {tmp_path / 'pipe'}")

@@ -15,6 +15,7 @@ from tests.support.holding import REQUEST, VARIABLE, held_requests
 from tests.support.load import Load
 from tests.support.problem import check_problem
 from tests.support.server import RunningServer
+from tests.support.waiting import wait_for
 from tools.local_http import Answer, connect, predict, receive_answer, send
 
 Serve = Callable[..., RunningServer]
@@ -59,7 +60,7 @@ def test_requests_beyond_the_queue_are_told_to_come_back(serve: Serve, held: Pat
         for answer in refused:
             answers[answer].sendall(REQUEST)
             assert receive_answer(answers[answer]).status == 200
-    assert shed(server) == ["queue_full"] * len(refused)
+    wait_for(lambda: shed(server) == ["queue_full"] * len(refused))
     metrics = send(server.health_port, "GET", "/metrics").body.decode()
     assert re.search(rf'method="other",route="unmatched",status="5xx",version="\w+"}} {len(refused)}\.0', metrics)
     assert f'requests_refused_total{{reason="queue_full"}} {len(refused)}.0' in metrics
@@ -113,9 +114,10 @@ def test_connections_beyond_the_limit_are_told_to_come_back(serve: Serve, house_
             assert answer.headers["connection"] == "close"
     while predict(server.port, {"X": [[1500, 3]]}).status != 200:
         pass
-    assert set(shed(server)) == {"too_many_connections"}
     metrics = send(server.health_port, "GET", "/metrics").body.decode()
-    assert f'requests_refused_total{{reason="too_many_connections"}} {len(shed(server))}.0' in metrics
+    refused = 'requests_refused_total{reason="too_many_connections"}'
+    wait_for(lambda: f"{refused} {len(shed(server))}.0" in metrics)
+    assert set(shed(server)) == {"too_many_connections"}
 
 
 def test_no_more_requests_than_threads_are_never_too_many(serve: Serve, house_prices: Path) -> None:

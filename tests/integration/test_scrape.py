@@ -162,6 +162,7 @@ def test_what_waits_is_seen_and_its_time_counts(serve: Serve, held: Path, tmp_pa
     waited, took = "bakehouse_queue_wait_seconds", "bakehouse_http_request_duration_seconds"
     assert found[f"{waited}_count"] == found[f'{took}_count{{route="/predict"}}'] == 3
     assert found[f'{took}_sum{{route="/predict"}}'] > found[f"{waited}_sum"] > 0
+    wait_for(lambda: server.output.count("\n") == 3)
     lines = [json.loads(line) for line in server.output.splitlines()]
     assert sum(line["queue_seconds"] for line in lines) == pytest.approx(found[f"{waited}_sum"], abs=1e-5)
     assert all(line["duration_seconds"] >= line["queue_seconds"] for line in lines)

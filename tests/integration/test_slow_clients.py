@@ -20,6 +20,7 @@ from tests.support.load import Load
 from tests.support.server import RunningServer
 from tests.support.slow import BODY, SlowClients, wait_until_closed
 from tests.support.streaming import PIECES
+from tests.support.waiting import wait_for
 from tools.local_http import Answer, connect, exchange, predict, receive_answer, send
 
 Serve = Callable[..., RunningServer]
@@ -125,6 +126,7 @@ def test_slow_clients_are_answered_408_and_silent_ones_closed(serve: Serve, hous
     metrics = send(server.health_port, "GET", "/metrics").body.decode()
     for reason in ("slow_head", "slow_body"):
         assert f'requests_refused_total{{reason="{reason}"}} 20.0' in metrics
+    wait_for(lambda: server.output.count("\n") == 40)
     problems = [json.loads(line) for line in server.output.splitlines()]
     assert {line["code"] for line in problems if line["status"] == 408} == {"slow_head", "slow_body"}
 

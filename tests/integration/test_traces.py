@@ -46,6 +46,7 @@ def test_requests_at_the_same_time_are_traces_of_their_own(serve: Serve, house_p
     parts = [span for span in collector.spans if span.span_id not in spans]
     assert all(part.trace_id == spans[part.parent_span_id].trace_id for part in parts)
     assert Counter(part.name for part in parts) == {"decode": 40, "predict": 40, "encode": 40}
+    wait_for(lambda: server.output.count("\n") == 40)
     logged = {(line["trace_id"], line["span_id"]) for line in check_lines(server.output)}
     assert logged == {(span.trace_id.hex(), span.span_id.hex()) for span in spans.values()}
 
@@ -83,6 +84,7 @@ def test_a_killed_process_is_replaced_by_one_that_traces(serve: Serve, house_pri
     """Each process makes its own exporter after it was forked."""
     with collecting() as collector:
         server = serve(house_prices, **variables(collector))
+        wait_for(lambda: "is ready" in server.errors)
         os.kill(server.workers()[0], signal.SIGKILL)
         wait_for(lambda: server.errors.count("is ready") == 2)
         assert predict(server.port, EXAMPLE).status == 200

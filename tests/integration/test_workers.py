@@ -202,6 +202,7 @@ def series_directory(server: RunningServer) -> Path:
 def test_a_killed_process_is_replaced_and_requests_go_on(serve: Serve, house_prices: Path) -> None:
     """With one serving process as well, kill -9 is healed by the master; only what was inside is lost."""
     server = serve(house_prices)
+    wait_for(lambda: ready_models(server) == 1)
     os.kill(server.workers()[0], signal.SIGKILL)
     wait_for(lambda: ready_models(server) == 2)
     assert predict(server.port, EXAMPLE).status == 200

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -167,20 +168,6 @@ def test_what_is_below_the_level_is_not_written(
     assert [line["level"] for line in check_lines(output.err)] == list(LEVELS)[-len(statuses) :]
 
 
-def test_a_log_that_nobody_reads_stops_no_request() -> None:
-    """With the reader gone, the line is lost and the answer is not."""
-    standard_output = os.dup(1)
-    reader, writer = os.pipe()
-    os.dup2(writer, 1)
-    os.close(reader)
-    try:
-        log_request(CONTEXT, "POST", 200, 0.001)
-    finally:
-        os.dup2(standard_output, 1)
-        os.close(standard_output)
-        os.close(writer)
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -214,7 +201,7 @@ BEGIN = (
 
 def said_by(code: str) -> tuple[list[dict[str, Any]], subprocess.CompletedProcess[str]]:
     """Return the lines that some code leads to, once the log has begun, and how its process ended."""
-    done = subprocess.run([sys.executable, "-c", BEGIN + code], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", BEGIN + code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert CANARY not in done.stdout + done.stderr
     return check_lines(done.stdout + done.stderr), done
 
@@ -267,6 +254,35 @@ def test_debugging_of_libraries_is_not_logged() -> None:
         "print(); print(' ')\n"
     )
     assert lines == []
+
+
+# How lines leave a process ------------------------------------------------------------------------------------------
+
+
+def test_all_lines_are_written_before_a_process_ends() -> None:
+    """Those that are still queued when it exits as well, in order; the exit code stays what it is."""
+    lines, done = said_by(
+        "import sys; from service.observability.logging import log_message\n"
+        "for index in range(5000): log_message('info', str(index))\n"
+        "sys.exit(3)"
+    )
+    assert [line["message"] for line in lines] == [str(index) for index in range(5000)]
+    assert done.returncode == 3
+
+
+def test_a_forked_process_writes_its_own_lines_and_not_those_of_its_parent() -> None:
+    """The thread that writes exists in the parent only, and lines that are queued there are written there."""
+    lines, _ = said_by(
+        "import os, sys, warnings; from service.observability.logging import log_message\n"
+        "warnings.simplefilter('ignore')  # later Pythons warn of a fork beside a thread\n"
+        "for index in range(100): log_message('info', 'parent')\n"
+        "child = os.fork()\n"
+        "log_message('info', 'parent' if child else 'child')\n"
+        "if child: os.waitpid(child, 0)\n"
+        "else: sys.exit()"
+    )
+    assert Counter(line["message"] for line in lines) == {"parent": 101, "child": 1}
+    assert len({line["process_id"] for line in lines}) == 2
 
 
 # What is written about it ------------------------------------------------------------------------------------------
