@@ -43,7 +43,9 @@ def test_the_search_ends_on_both_sides_of_a_threshold():
 
 
 @pytest.mark.parametrize(
-    ("answer", "n_expected"), [(lambda numbers: 3 * numbers, 0), (lambda numbers: numbers > np.inf, 0)], ids=str
+    ("answer", "n_expected"),
+    [(lambda numbers: 3 * numbers, 0), (lambda numbers: numbers > np.inf, 0)],
+    ids=["smooth", "constant"],
 )
 def test_answers_that_do_not_jump_have_no_boundary(answer: Any, n_expected: int):
     """A smooth function moves with every nudge; a constant one nowhere."""
