@@ -201,8 +201,8 @@ class HuberProbabilities:
 
 
 def _logistic_of_array(scores: Floats) -> Floats:
-    # SciPy's logistic function uses the C library's exp, NumPy's exp another one, unless the number is complex. The last
-    # bits may differ only for scores from -709.8 to -709.0, whose probabilities are below 2e-308.
+    # SciPy's logistic function uses the C library's exp, NumPy's exp another one, unless the number is complex.
+    # The last bits may differ only for scores from -709.8 to -709.0, whose probabilities are below 2e-308.
     result: Floats = 1.0 / (1.0 + np.exp(-scores.astype(np.complex128)).real)
     return result
 

@@ -275,7 +275,7 @@ def test_what_cannot_be_compiled_is_named(estimator: Any, why: str):
         compiled_and_gate(fitted(estimator, X.round(), TWO), X.round())
 
 
-@pytest.mark.parametrize("function", [np.add, np.modf, np.sum, abs, None], ids=str)
+@pytest.mark.parametrize("function", [np.add, np.modf, np.sum, abs, None], ids=["add", "modf", "sum", "abs", "None"])
 def test_a_function_takes_one_array_and_returns_one(function: Any):
     """The service finds it by its name in NumPy."""
     assert ufunc(np.log1p) == Ufunc("log1p")

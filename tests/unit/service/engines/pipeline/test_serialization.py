@@ -92,7 +92,9 @@ def test_the_same_pipeline_is_the_same_bytes():
         assert again.stdout == pack(PIPELINE)
 
 
-@pytest.mark.parametrize("value", [1j, ["a list"], {"a": "dictionary"}, object()], ids=str)
+@pytest.mark.parametrize(
+    "value", [1j, ["a list"], {"a": "dictionary"}, object()], ids=lambda value: type(value).__name__
+)
 def test_what_no_file_holds_is_not_packed(value: Any):
     """The bake fails where it would write something that reads differently."""
     with pytest.raises(TypeError, match="A compiled pipeline cannot hold"):
