@@ -1,4 +1,4 @@
-"""From a source to an artifact: fit, evaluate, compare with the bar, derive the contract, prove, write."""
+"""From a source to an artifact: fit, evaluate, derive the contract, select the engine, write, check."""
 
 import os
 import random
@@ -36,7 +36,7 @@ from training.documents.sbom import bill_of_materials
 from training.engines.selection import FASTEST, EngineSelection, select_engine
 from training.errors import BakeError
 from training.estimator_file import dump_estimator, force_single_thread, libraries_of
-from training.evaluation import Evaluation, check_bar, evaluate, fit, score_sample, task_of
+from training.evaluation import Evaluation, check_min_scores, evaluate, fit, score_sample, task_of
 from training.golden import golden_lines
 from training.importance import feature_importance
 from training.provenance import created, data_digest, source_commit
@@ -107,7 +107,7 @@ def bake(
         engine: Which engine is to serve, one of training.engines.selection.CHOICES.
 
     Raises:
-        BakeError: If the model cannot be read, fitted, served or written, or does not clear its bar.
+        BakeError: If the model cannot be read, fitted, served or written, or a score is under its minimum.
         ArtifactError: If the output holds something that is no artifact.
     """
     random.seed(seed)
@@ -163,14 +163,17 @@ def _fitted_model(source: Source, seed: int, report: Report) -> FittedModel:
 def _fitted(source: Source, seed: int, report: Report) -> tuple[Any, Evaluation]:
     if source.fitted:
         return source.estimator, score_sample(source.estimator, source.X, source.y)
-    evaluation = evaluate(source.estimator, source.X, source.y, source.bar, seed, report)
-    check_bar(evaluation, source.bar)
+    evaluation = evaluate(source.estimator, source.X, source.y, source.min_scores, seed, report)
+    check_min_scores(evaluation, source.min_scores)
     report(f"fitting on all {len(source.X)} rows")
     return fit(source.estimator, source.X, source.y), evaluation
 
 
 def _model_members(model: FittedModel) -> dict[str, Any]:
-    """Return the manifest's members about the model."""
+    """Return the manifest's members about the model.
+
+    "bar" and "licence" keep their names: programs read the manifest, and so does a server of an earlier version.
+    """
     source, evaluation = model.source, model.evaluation
     return {
         "name": source.name,
@@ -181,14 +184,14 @@ def _model_members(model: FittedModel) -> dict[str, Any]:
         "scores": {
             "held_out": evaluation.held_out,
             "cross_validation": evaluation.cross_validation,
-            "bar": dict(source.bar),
+            "bar": dict(source.min_scores),
             "refitted": not source.fitted,
         },
         "data": {
             "digest": data_digest(model.frame, source.y),
             "rows": len(model.frame),
             "source": source.data_source,
-            "licence": source.data_licence,
+            "licence": source.data_license,
         },
     }
 

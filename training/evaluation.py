@@ -51,14 +51,14 @@ def task_of(estimator: Any) -> str:
     return TASK_OF_TYPE.get(kind or "", kind or "transformation")
 
 
-def evaluate(estimator: Any, X: Any, y: Any, bar: Mapping[str, float], seed: int, report: Report) -> Evaluation:
+def evaluate(estimator: Any, X: Any, y: Any, min_scores: Mapping[str, float], seed: int, report: Report) -> Evaluation:
     """Return the scores of an unfitted estimator.
 
     Args:
         estimator: Is cloned for each fit.
         X: Features, of shape (n_samples, n_features).
         y: The target, of shape (n_samples,) or (n_samples, n_targets).
-        bar: Further scores to compute, by scikit-learn's names.
+        min_scores: Further scores to compute, by scikit-learn's names.
         seed: For the splits.
         report: Is told what is going on.
 
@@ -66,7 +66,7 @@ def evaluate(estimator: Any, X: Any, y: Any, bar: Mapping[str, float], seed: int
         BakeError: If the estimator cannot be fitted or scored on these data.
     """
     task = task_of(estimator)
-    scores = _score_names(task, y, bar)
+    scores = _score_names(task, y, min_scores)
     if y is None or not scores:
         return Evaluation()
     classes = np.asarray(y) if task == CLASSIFICATION and np.ndim(y) == 1 else None
@@ -99,34 +99,36 @@ def score_sample(estimator: Any, X: Any, y: Any) -> Evaluation:
     return Evaluation({name: _score(name, estimator, X, y) for name in names}) if y is not None else Evaluation()
 
 
-def check_bar(evaluation: Evaluation, bar: Mapping[str, float]) -> None:
-    """Compare the scores with the bar; where cross-validation ran, its mean must clear it as well.
+def check_min_scores(evaluation: Evaluation, min_scores: Mapping[str, float]) -> None:
+    """Compare the scores with the lowest accepted ones; where cross-validation ran, its mean must reach them as well.
 
     Raises:
-        BakeError: If a score is under the bar, or was not computed.
+        BakeError: If a score is under its minimum, or was not computed.
     """
     means = evaluation.cross_validation.get("mean", {})
-    for name, least in bar.items():
+    for name, minimum in min_scores.items():
         for kind, scores in (("held-out", evaluation.held_out), ("cross-validated", means)):
             if not evaluation.held_out:
-                raise BakeError(f"The bar asks for {name}, but there is no target to score with: give one or drop BAR.")
-            if name in scores and not scores[name] >= least:
+                raise BakeError(f"MIN_SCORES names {name}, but load() gives no target to score with: give one.")
+            if name in scores and not scores[name] >= minimum:
                 raise BakeError(
-                    f"The {kind} {name} is {scores[name]!r}, under the bar of {least!r}: nothing was written; "
-                    "improve the model, or lower BAR if you can live with less."
+                    f"The {kind} {name} is {scores[name]!r}, under the minimum score of {minimum!r}: nothing was "
+                    "written. Improve the model, or lower MIN_SCORES."
                 )
 
 
-def _score_names(task: str, y: Any, bar: Mapping[str, float]) -> list[str]:
-    for name in bar:
+def _score_names(task: str, y: Any, min_scores: Mapping[str, float]) -> list[str]:
+    for name in min_scores:
         try:
             get_scorer(name)
         except ValueError as error:
-            raise BakeError(f"BAR names {name}, which is no score of scikit-learn: see sklearn.metrics.") from error
+            raise BakeError(
+                f"MIN_SCORES names {name}, which is not a score of scikit-learn: see sklearn.metrics."
+            ) from error
     usual = SCORES_OF_TASK.get(task, ())
     if task == CLASSIFICATION and np.ndim(y) > 1:
         usual = SCORES_OF_TARGETS.get(type_of_target(y), usual)
-    return list(dict.fromkeys([*usual, *bar]))
+    return list(dict.fromkeys([*usual, *min_scores]))
 
 
 def _fit_and_score(estimator: Any, X: Any, y: Any, train: Any, test: Any, scores: list[str]) -> dict[str, float]:
@@ -152,7 +154,9 @@ def _score(name: str, estimator: Any, X: Any, y: Any) -> float:
     try:
         score = float(get_scorer(name)(estimator, X, y))
     except Exception as error:
-        raise BakeError(f"The score {name} does not fit this model, name others in BAR: {one_line(error)}") from error
+        raise BakeError(
+            f"The score {name} does not fit this model, name others in MIN_SCORES: {one_line(error)}"
+        ) from error
     if not math.isfinite(score):
         raise BakeError(f"The score {name} is not defined on {len(X)} rows such as these: give more, or other ones.")
     return score

@@ -60,7 +60,7 @@ def _engine_lines(manifest: dict[str, Any]) -> list[str]:
 
 def _score_lines(scores: dict[str, Any]) -> list[str]:
     mean, std = (scores["cross_validation"].get(key, {}) for key in ("mean", "std"))
-    lines = ["  scores     held out, cross-validated mean and deviation, bar"] if scores["held_out"] else []
+    lines = ["  scores     held out, cross-validated mean and deviation, minimum"] if scores["held_out"] else []
     for name, value in scores["held_out"].items():
         folds = f"{mean[name]:.4g} ± {std[name]:.2g}" if name in mean else "-"
         lines.append(f"    {name}: {value:.4g}, {folds}, {scores['bar'].get(name, '-')}")

@@ -23,7 +23,7 @@ LARGEST_LAYERS_BYTES = 110_000_000  # gzipped and above the base, for the defaul
 BAD_MODEL = """
 from sklearn.dummy import DummyRegressor
 from training.models.house_prices import load
-BAR = {"r2": 0.5}
+MIN_SCORES = {"r2": 0.5}
 def estimator():
     return DummyRegressor()
 """
@@ -166,7 +166,7 @@ def build(clone: Path, *options: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_what_must_not_be_served_does_not_build(clone: Path, arguments: list[str], reason: str) -> None:
-    """A model below its bar, or a version that is no tag, ends the build and says why."""
+    """A model below its minimum score, or a version that is no tag, ends the build and says why."""
     (clone / "below.py").write_text(BAD_MODEL)
     options = [word for argument in arguments for word in ("--build-arg", argument)]
     done = build(clone, *options, "--target", "train")

@@ -18,7 +18,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         f"- Estimator: {manifest['estimator']}",
         f"- Task: {manifest['task']}",
         f"- Data: {data['rows']} rows. {data['source'] or 'The source was not stated.'}",
-        f"- Licence of the data: {data['licence'] or 'not stated'}",
+        f"- License of the data: {data['licence'] or 'not stated'}",
         f"- Data digest: `{data['digest']}`",
         f"- Source commit: {manifest['source_commit'] or 'unknown'}",
         "",
@@ -61,4 +61,4 @@ def _score_table(scores: Mapping[str, Any]) -> list[str]:
     for name, value in scores["held_out"].items():
         folds = f"{mean[name]:.4g} ± {std[name]:.2g}" if name in mean else ""
         rows.append(f"| {name} | {value:.4g} | {folds} | {scores['bar'].get(name, '')} |")
-    return ["| score | held out | cross-validated | bar |", "|---|---|---|---|", *rows]
+    return ["| score | held out | cross-validated | minimum |", "|---|---|---|---|", *rows]

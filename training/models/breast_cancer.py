@@ -10,8 +10,8 @@ SOURCE = (
     "W. Wolberg, O. Mangasarian, N. Street, W. Street (1993), Breast Cancer Wisconsin (Diagnostic), UCI Machine "
     "Learning Repository, https://doi.org/10.24432/C5DW2B; as bundled with scikit-learn; all 569 cases."
 )
-LICENCE = "CC BY 4.0 (the data at UCI); BSD-3-Clause (scikit-learn's copy)"
-BAR = {"accuracy": 0.95}
+LICENSE = "CC-BY-4.0 AND BSD-3-Clause"  # the data at UCI; the copy in scikit-learn
+MIN_SCORES = {"accuracy": 0.95}
 
 
 def load() -> tuple[pd.DataFrame, "pd.Series[str]"]:

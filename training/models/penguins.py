@@ -13,8 +13,8 @@ SOURCE = (
     "A. M. Horst, A. P. Hill, K. B. Gorman (2020), palmerpenguins: Palmer Archipelago (Antarctica) penguin data, "
     "https://doi.org/10.5281/zenodo.3960218; as in the PyPI package palmerpenguins 0.1.6; all 344 penguins."
 )
-LICENCE = "CC0-1.0"
-BAR = {"balanced_accuracy": 0.95}
+LICENSE = "CC0-1.0"
+MIN_SCORES = {"balanced_accuracy": 0.95}
 FEATURES = {
     "island": {"description": "The island of the nest."},
     "bill_length_mm": {"unit": "millimetres"},

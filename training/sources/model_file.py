@@ -15,13 +15,15 @@ from training.errors import BakeError, one_line
 from training.estimator_file import MODEL_FILE_MODULE
 from training.sources.source import Source
 
+FORMER_NAMES = {"MIN_SCORES": "BAR", "LICENSE": "LICENCE"}  # model files that still have these keep working
+
 
 def from_model_file(model: str) -> Source:
     """Return what a model file describes.
 
     Args:
         model: A Python file or a module's name, with the functions load() and estimator(), and optionally NAME,
-            DESCRIPTION, BAR, FEATURES, SOURCE, LICENCE and EXAMPLE.
+            DESCRIPTION, MIN_SCORES, FEATURES, SOURCE, LICENSE and EXAMPLE.
 
     Raises:
         BakeError: If it cannot be imported, a function is missing, or one of them fails.
@@ -41,10 +43,10 @@ def from_model_file(model: str) -> Source:
         y=loaded[1],
         estimator=unfitted,
         description=_constant(module, model, "DESCRIPTION", _first_line(module.__doc__)),
-        bar=_constant(module, model, "BAR", {}),
+        min_scores=_renamed_constant(module, model, "MIN_SCORES", {}),
         features=_constant(module, model, "FEATURES", {}),
         data_source=_constant(module, model, "SOURCE", ""),
-        data_licence=_constant(module, model, "LICENCE", ""),
+        data_license=_renamed_constant(module, model, "LICENSE", ""),
         example=getattr(module, "EXAMPLE", None),
     )
 
@@ -76,6 +78,17 @@ def _constant(module: ModuleType, model: str, name: str, default: Any) -> Any:
     if not isinstance(value, type(default)):
         raise BakeError(f"{name} in {model} must be a {type(default).__name__}.")
     return value
+
+
+def _renamed_constant(module: ModuleType, model: str, name: str, default: Any) -> Any:
+    """Return a constant that a model file may also give by its former name."""
+    former = FORMER_NAMES[name]
+    if not hasattr(module, former):
+        return _constant(module, model, name, default)
+    if hasattr(module, name):
+        raise BakeError(f"{model} has both {name} and {former}, its former name: keep {name} only.")
+    sys.stderr.write(f"{former} in {model} is now called {name}: rename it.\n")
+    return _constant(module, model, former, default)
 
 
 def _call(function: Callable[[], Any], model: str, what: str) -> Any:

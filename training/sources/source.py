@@ -28,10 +28,10 @@ class Source:
         estimator: The estimator; unfitted, unless fitted says otherwise.
         fitted: Whether the estimator was fitted elsewhere.
         description: A sentence about the model.
-        bar: The least value of each named score, by scikit-learn's names, where greater is better.
+        min_scores: The lowest accepted value of each named score, by scikit-learn's names; greater is better.
         features: What the author says of columns by name: unit, description, missing, unknown.
         data_source: Where the data come from.
-        data_licence: Their licence.
+        data_license: Their license, as an SPDX expression such as CC-BY-4.0, or in words where it has none.
         example: Rows to show as the example request.
     """
 
@@ -42,10 +42,10 @@ class Source:
     estimator: Any
     fitted: bool = False
     description: str = ""
-    bar: Mapping[str, float] = field(default_factory=dict)
+    min_scores: Mapping[str, float] = field(default_factory=dict)
     features: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     data_source: str = ""
-    data_licence: str = ""
+    data_license: str = ""
     example: Sequence[Sequence[Any]] | None = None
 
     def __post_init__(self) -> None:
@@ -62,9 +62,9 @@ class Source:
             if not (isinstance(column, str) and isinstance(notes, Mapping) and _fits(notes)):
                 keys = ", ".join(f"{key} ({kind.__name__})" for key, kind in FEATURE_KEYS.items())
                 raise BakeError(f"FEATURES[{column!r}] in {self.path} takes {keys}; unknown is 'reject' or 'encode'.")
-        for score, least in self.bar.items():
-            if isinstance(least, bool) or not isinstance(least, int | float) or not math.isfinite(least):
-                raise BakeError(f"BAR[{score!r}] in {self.path} must be a number.")
+        for score, minimum in self.min_scores.items():
+            if isinstance(minimum, bool) or not isinstance(minimum, int | float) or not math.isfinite(minimum):
+                raise BakeError(f"MIN_SCORES[{score!r}] in {self.path} must be a number.")
 
     def _check_data(self) -> None:
         if not isinstance(self.X, pd.DataFrame):

@@ -30,7 +30,7 @@ PIPELINES = "from sklearn.pipeline import make_pipeline\nfrom sklearn.impute imp
 
 def test_a_model_file_is_fitted_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Progress goes to standard error, what was made to standard output."""
-    model = write_model_file(tmp_path, "BAR = {'r2': -9}", "SOURCE = 'Made up.'", "LICENCE = 'CC0-1.0'")
+    model = write_model_file(tmp_path, "MIN_SCORES = {'r2': -9}", "SOURCE = 'Made up.'", "LICENSE = 'CC0-1.0'")
     assert main(["bake", model, "--output", str(tmp_path / "new" / "artifact"), "--model-version", "v1"]) == 0
     said = capsys.readouterr()
     assert "Written to" in said.out.splitlines()[-1]
@@ -147,10 +147,10 @@ def refused(arguments: list[str], standing: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ("BAR = {'r2': 0.999}", r"The held-out r2 is -?[0-9.]+, under the bar of 0\.999: nothing was written"),
+        ("MIN_SCORES = {'r2': 0.999}", r"The held-out r2 is -?[0-9.]+, under the minimum score of 0\.999: nothing was"),
         ("def load(): 1 / 0", r"line\.py: load\(\) failed at line 14 with ZeroDivisionError: division by zero\."),
         ("def load(): return np.eye(3) * 1j, [1, 2, 3]", r"The estimator cannot be fitted on what load\(\) gives"),
-        ("def load(): return np.zeros((8, 2)), None\nBAR = {'r2': 0}", "The bar asks for r2, but there is no target"),
+        ("def load(): return np.zeros((8, 2)), None\nMIN_SCORES = {'r2': 0}", "MIN_SCORES names r2, but load"),
         (f"{FUNCTIONS}\ndef double(X): return 2 * X\ndef estimator(): return FunctionTransformer(double)",
          "The estimator uses code of the model file, which the service does not have"),
         (f"{FUNCTIONS}\nclass Own(FunctionTransformer): pass\ndef estimator(): return Own()",

@@ -1,4 +1,4 @@
-"""Scores are of rows the estimator has not seen, and the bar is held against them."""
+"""Scores are of rows the estimator has not seen, and are compared with the lowest accepted ones."""
 
 from typing import Any
 
@@ -15,15 +15,15 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from tests.support.baking import CODES, FRAME, NUMBERS, PRICES, SIGNS, WORDS
 from training.errors import BakeError
-from training.evaluation import SMALL, Evaluation, check_bar, evaluate, fit, score_sample, task_of
+from training.evaluation import SMALL, Evaluation, check_min_scores, evaluate, fit, score_sample, task_of
 
 REGRESSION = ["r2", "neg_mean_absolute_error", "neg_root_mean_squared_error"]
 CLASSIFICATION = ["accuracy", "balanced_accuracy", "f1_macro"]
 
 
-def scored(estimator: Any, X: Any, y: Any, bar: Any = None, seed: int = 0) -> Evaluation:
+def scored(estimator: Any, X: Any, y: Any, min_scores: Any = None, seed: int = 0) -> Evaluation:
     """Return the scores of an unfitted estimator, told to nobody."""
-    return evaluate(estimator, X, y, bar or {}, seed, lambda _what: None)
+    return evaluate(estimator, X, y, min_scores or {}, seed, lambda _what: None)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_scores_are_of_rows_that_were_held_out():
     assert evaluation.cross_validation["mean"]["r2"] < 0.5
 
 
-def test_the_bar_adds_scores():
-    """Those that the bar names are computed too, once each."""
+def test_minimum_scores_add_scores():
+    """Those that MIN_SCORES names are computed too, once each."""
     assert list(scored(LinearRegression(), FRAME, PRICES, {"neg_max_error": -9, "r2": 0}).held_out) == [
         *REGRESSION,
         "neg_max_error",
@@ -119,9 +119,9 @@ def test_the_seed_decides_the_split():
 
 
 @pytest.mark.parametrize(
-    ("estimator", "X", "y", "bar", "sentence"),
+    ("estimator", "X", "y", "min_scores", "sentence"),
     [
-        (LinearRegression(), NUMBERS, PRICES, {"beauty": 1}, "BAR names beauty, which is no score of scikit-learn"),
+        (LinearRegression(), NUMBERS, PRICES, {"beauty": 1}, "MIN_SCORES names beauty, which is not a score"),
         (LinearRegression(), NUMBERS, PRICES, {"accuracy": 1}, "The score accuracy does not fit this model, name"),
         (LinearRegression(), NUMBERS[:1], PRICES[:1], {}, "1 rows are too few to hold some out: "),
         (LogisticRegression(), NUMBERS[:6], CODES[:6], {}, "6 rows are too few to hold some out: .* classes"),
@@ -129,15 +129,15 @@ def test_the_seed_decides_the_split():
         (LogisticRegression(), NUMBERS, PRICES, {}, r"cannot be fitted .*: ValueError: Unknown label type"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_scored_is_refused(estimator: Any, X: Any, y: Any, bar: Any, sentence: str):
-    """Whether the bar, the number of rows or the data are at fault is said."""
+def test_what_cannot_be_scored_is_refused(estimator: Any, X: Any, y: Any, min_scores: Any, sentence: str):
+    """Whether the minimum score, the number of rows or the data are at fault is said."""
     with pytest.raises(BakeError, match=sentence):
-        scored(estimator, X, y, bar)
+        scored(estimator, X, y, min_scores)
 
 
 @pytest.mark.filterwarnings("ignore:R.2 score is not well-defined:sklearn.exceptions.UndefinedMetricWarning")
 def test_a_score_that_is_no_number_is_refused():
-    """Of one held-out row there is no R2, and NaN would be neither over nor under the bar."""
+    """Of one held-out row there is no R2, and NaN would be neither over nor under the minimum."""
     with pytest.raises(BakeError, match="The score r2 is not defined on 1 rows such as these"):
         scored(LinearRegression(), NUMBERS[:3], PRICES[:3])
 
@@ -155,21 +155,21 @@ def test_a_sample_is_scored_as_it_is():
 @pytest.mark.parametrize(
     ("held_out", "mean", "sentence"),
     [
-        ({"r2": 0.4}, {}, "The held-out r2 is 0.4, under the bar of 0.5: nothing was written"),
-        ({"r2": 0.6}, {"r2": 0.4999}, "The cross-validated r2 is 0.4999, under the bar of 0.5"),
-        ({"r2": float("nan")}, {}, "The held-out r2 is nan, under the bar"),
-        ({}, {}, "The bar asks for r2, but there is no target to score with: give one or drop BAR"),
+        ({"r2": 0.4}, {}, "The held-out r2 is 0.4, under the minimum score of 0.5: nothing was written"),
+        ({"r2": 0.6}, {"r2": 0.4999}, "The cross-validated r2 is 0.4999, under the minimum score of 0.5"),
+        ({"r2": float("nan")}, {}, "The held-out r2 is nan, under the minimum score"),
+        ({}, {}, "MIN_SCORES names r2, but load\\(\\) gives no target to score with: give one"),
     ],
 )
-def test_a_score_under_the_bar_is_refused(held_out: Any, mean: Any, sentence: str):
+def test_a_score_under_the_minimum_is_refused(held_out: Any, mean: Any, sentence: str):
     """With both numbers."""
     with pytest.raises(BakeError, match=sentence):
-        check_bar(Evaluation(held_out, {"mean": mean} if mean else {}), {"r2": 0.5})
+        check_min_scores(Evaluation(held_out, {"mean": mean} if mean else {}), {"r2": 0.5})
 
 
-def test_a_score_at_the_bar_clears_it():
-    """The bar is the least that will do."""
-    check_bar(Evaluation({"r2": 0.5}, {"mean": {"r2": 0.5}}), {"r2": 0.5})
+def test_a_score_at_the_minimum_is_accepted():
+    """The minimum itself is good enough."""
+    check_min_scores(Evaluation({"r2": 0.5}, {"mean": {"r2": 0.5}}), {"r2": 0.5})
 
 
 def test_an_estimator_without_a_target_is_fitted_without_one():

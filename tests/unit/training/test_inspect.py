@@ -30,7 +30,7 @@ def test_people_read_what_matters(artifact_of: ArtifactOf, capsys: pytest.Captur
         '    sex: string, known ["female", "male"], null allowed',
         "  outputs    predict, predict_proba, decision_function",
         '  classes    ["Adelie", "Chinstrap", "Gentoo"]',
-        "  scores     held out, cross-validated mean and deviation, bar",
+        "  scores     held out, cross-validated mean and deviation, minimum",
     ):
         assert line in lines
     assert any(line.startswith("    balanced_accuracy: 0.9") and line.endswith(", 0.95") for line in lines)

@@ -149,13 +149,13 @@ def test_the_data_digest_does_not_depend_on_the_index():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_card_names_source_licence_and_scores(artifact_of: ArtifactOf, name: str):
+def test_the_card_names_source_license_and_scores(artifact_of: ArtifactOf, name: str):
     """A person finds what to know before trusting the model."""
     manifest = read_manifest(artifact_of(name))
     card = (artifact_of(name) / "MODEL_CARD.md").read_text()
     assert card.startswith(f"# {name}\n")
     assert manifest["data"]["source"] in card
-    assert f"Licence of the data: {manifest['data']['licence']}\n" in card
+    assert f"License of the data: {manifest['data']['licence']}\n" in card
     for score, least in manifest["scores"]["bar"].items():
         assert f"| {score} | {manifest['scores']['held_out'][score]:.4g} |" in card
         assert f"| {least} |" in card
@@ -176,7 +176,7 @@ def test_the_card_says_what_was_not_said(manifest: dict[str, Any]):
     for sentence in (
         "No description was given.",
         "The source was not stated.",
-        "Licence of the data: not stated",
+        "License of the data: not stated",
         "Source commit: unknown",
         "None: there was no target to score with.",
         "The estimator was fitted elsewhere; it may have seen the rows that it was scored on.",

@@ -28,15 +28,15 @@ def test_the_penguins_are_the_published_ones():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_says_where_its_data_come_from(name: str):
-    """With a licence, a bar to clear, and one sentence about the model."""
+    """With a license, minimum scores, and one sentence about the model."""
     model = importlib.import_module(f"training.models.{name}")
     assert model.SOURCE.endswith(".")
-    assert model.LICENCE
-    assert model.BAR
+    assert set(model.LICENSE.split(" AND ")) <= {"BSD-3-Clause", "CC-BY-4.0", "CC0-1.0", "MIT"}  # of SPDX's list
+    assert model.MIN_SCORES
     assert model.__doc__.strip().endswith(".")
 
 
-def test_every_file_of_data_has_its_licence_beside_it():
+def test_every_file_of_data_has_its_license_beside_it():
     """The README of the folder has a row for each."""
     readme = (DATA / "README.md").read_text()
     files = [path.name for path in DATA.glob("*.csv")]

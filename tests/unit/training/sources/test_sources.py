@@ -33,17 +33,34 @@ def test_a_model_file_needs_no_more_than_two_functions(tmp_path: Path):
     """The name comes from the file, the description from its first line, the columns' names from their places."""
     made = from_model_file(write_model_file(tmp_path))
     assert (made.name, made.description, made.names) == ("line", "A line through four points.", ["x0", "x1"])
-    assert (made.fitted, made.bar, made.features, made.example) == (False, {}, {}, None)
+    assert (made.fitted, made.min_scores, made.features, made.example) == (False, {}, {}, None)
 
 
 def test_a_model_file_may_say_more_of_itself(tmp_path: Path):
     """Each constant ends up where the artifact takes it from."""
-    said = ["NAME = 'n'", "DESCRIPTION = 'd'", "BAR = {'r2': 0.5}", "SOURCE = 's'", "LICENCE = 'l'"]
+    said = ["NAME = 'n'", "DESCRIPTION = 'd'", "MIN_SCORES = {'r2': 0.5}", "SOURCE = 's'", "LICENSE = 'l'"]
     made = from_model_file(write_model_file(tmp_path, *said, "FEATURES = {'u': {}, 'v': {}}", "EXAMPLE = [[1, 2]]"))
-    assert (made.name, made.description, made.bar, made.data_source, made.data_licence) == (
+    assert (made.name, made.description, made.min_scores, made.data_source, made.data_license) == (
         "n", "d", {"r2": 0.5}, "s", "l",
     )  # fmt: skip
     assert (made.names, made.example) == (["u", "v"], [[1, 2]])
+
+
+def test_a_model_file_with_former_names_keeps_working(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Its author learns the new names, one line for each."""
+    path = write_model_file(tmp_path, "BAR = {'r2': 0.5}", "LICENCE = 'l'")
+    made = from_model_file(path)
+    assert (made.min_scores, made.data_license) == ({"r2": 0.5}, "l")
+    assert capsys.readouterr().err.splitlines() == [
+        f"BAR in {path} is now called MIN_SCORES: rename it.",
+        f"LICENCE in {path} is now called LICENSE: rename it.",
+    ]
+
+
+def test_new_names_cause_no_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Nothing is to be done."""
+    from_model_file(write_model_file(tmp_path, "MIN_SCORES = {}", "LICENSE = 'CC0-1.0'"))
+    assert capsys.readouterr().err == ""
 
 
 def test_a_module_is_named_by_its_last_part():
@@ -71,9 +88,12 @@ def test_a_file_may_have_points_in_its_name(tmp_path: Path):
         ("def (", r"importing it failed with SyntaxError: invalid syntax"),
         ("NAME = 'Big Model'", r"The model's name 'Big Model' does not fit: set NAME or --name to lower-case letters"),
         ("NAME = 5", r"NAME in .* must be a str\."),
+        ("MIN_SCORES = ['r2']", r"MIN_SCORES in .* must be a dict\."),
+        ("MIN_SCORES = {'r2': 'high'}", r"MIN_SCORES\['r2'\] in .* must be a number\."),
+        ("MIN_SCORES = {'r2': True}", r"MIN_SCORES\['r2'\] in .* must be a number\."),
         ("BAR = ['r2']", r"BAR in .* must be a dict\."),
-        ("BAR = {'r2': 'high'}", r"BAR\['r2'\] in .* must be a number\."),
-        ("BAR = {'r2': True}", r"BAR\['r2'\] in .* must be a number\."),
+        ("BAR = {}\nMIN_SCORES = {}", r"has both MIN_SCORES and BAR, its former name: keep MIN_SCORES only\."),
+        ("LICENCE = 'l'\nLICENSE = 'l'", r"has both LICENSE and LICENCE, its former name: keep LICENSE only\."),
         ("FEATURES = ['u', 'v']", r"FEATURES in .* must be a dict\."),
         ("FEATURES = {'u': {'units': 'm'}, 'v': {}}", r"FEATURES\['u'\] in .* takes unit \(str\), description"),
         ("FEATURES = {'u': None, 'v': {}}", r"FEATURES\['u'\] in .* takes unit"),
