@@ -1,4 +1,7 @@
-"""The errors a client can cause, each with its HTTP status; all become application/problem+json (RFC 9457)."""
+"""The errors a client can cause, each with its HTTP status; all become application/problem+json (RFC 9457).
+
+server/worker.py decides the status of requests that never reach the application: malformed, slow, or too many.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -76,7 +76,7 @@ class BinCounters:
 
 
 class Drift:
-    """Counts the rows of predictions by feature and bin; a Watch of service.views, called from several threads.
+    """Counts the rows of predictions by feature and bin; called as a PredictionObserver by several threads.
 
     Args:
         reference: How features and predictions were distributed in training.

@@ -11,7 +11,6 @@ import mmap
 import os
 import shlex
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -36,6 +35,7 @@ from service.observability.metrics import Metrics, Samples, forget_gauges, share
 from service.observability.prediction_log import check_prediction_log
 from service.server import health_port
 from service.server.composition import Composition, compose
+from service.server.drain import close_while_draining, drain_on_sigterm
 from service.server.tls import Certificate
 from service.server.worker import Worker
 from service.settings import Settings, SettingsError
@@ -116,18 +116,7 @@ class Server(BaseApplication):
 
     def when_ready(self, arbiter: Arbiter) -> None:
         """Make SIGTERM begin with a drain."""
-        stop = arbiter.handle_term
-
-        def drain_then_stop() -> None:
-            seconds = self.settings.drain_seconds
-            if self.lifecycle.draining or not seconds:
-                stop()
-            self.lifecycle.begin_drain()
-            arbiter.log.info("Draining for %s s: not ready, closing connections, still serving", seconds)
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-
-        arbiter.handle_term = drain_then_stop
-        signal.signal(signal.SIGALRM, lambda *_: arbiter.signal(signal.SIGTERM, None))
+        drain_on_sigterm(arbiter, self.lifecycle, self.settings.drain_seconds)
 
     def pre_fork(self, arbiter: Arbiter, worker: Worker) -> None:
         """Give a new process the first slot that no other has, and count it."""
@@ -200,9 +189,8 @@ class Server(BaseApplication):
         return n_body_bytes <= self.quick_body_bytes and path == PREDICT and method == "POST"
 
     def pre_request(self, _worker: Worker, request: Any) -> None:
-        """Close connections while draining; an application cannot, Gunicorn strips its Connection header."""
-        if self.lifecycle.draining:
-            request.force_close()
+        """Close connections while draining."""
+        close_while_draining(request, self.lifecycle)
 
 
 def _listen(host: str, port: int) -> socket.socket:
