@@ -2,50 +2,51 @@
 
 import argparse
 import math
-import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from service.artifact.manifest import ArtifactError
-from service.artifact.reader import verify
-from service.commands.drain import DrainError, drain
-from service.commands.healthcheck import healthcheck
+from service.commands.drain import DrainError
+from service.commands.exit_codes import (
+    EXIT_ARTIFACT_REFUSED,
+    EXIT_FAILED,
+    EXIT_RELEASE_REFUSED,
+    EXIT_SETTINGS_REFUSED,
+    exit_code_table,
+)
 from service.commands.http_client import ClientError, base_url
-from service.host.cpu import compute_threads
-from service.host.malloc import tune_malloc
+from service.commands.release import ReleaseError
+from service.host.cpu import compute_threads, set_thread_budget
 from service.settings import Settings, SettingsError, settings_table
 
-EXIT_FAILED = 1
-EXIT_ROLLOUT_REFUSED = 4
-# sysexits.h: 65 is wrong input data, 78 is wrong configuration.
-EXIT_ARTIFACT_REFUSED = 65
-EXIT_SETTINGS_REFUSED = 78
 LARGEST_PID = 2**31 - 1
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
-EXIT_CODES = """\
-Exit codes:
-  0   all is well; for serve: stopped by SIGTERM
-  1   drain found no process, or healthcheck no live server
-  2   the command line is wrong
-  3   serve: the model does not load, or does not give its golden answers
-  4   check refuses model version, latency or contract; smoke refuses the release
-  65  the artifact is refused before anything in it is loaded; for check also: as 3
-  78  the settings are wrong
-"""
+COMPUTING_COMMANDS = ("serve", "check")  # which load the model
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; problems become one sentence on standard error."""
     options = _parser().parse_args(arguments)
     try:
-        settings = Settings.from_env()
-        return COMMANDS[options.command or "serve"](settings, options)
+        return _run(options.command or "serve", Settings.from_env(), options)
     except SettingsError as error:
         return _refuse(error, EXIT_SETTINGS_REFUSED)
     except ArtifactError as error:
         return _refuse(error, EXIT_ARTIFACT_REFUSED)
+    except ReleaseError as error:
+        return _refuse(error, EXIT_RELEASE_REFUSED)
     except (ClientError, DrainError) as error:
         return _refuse(error, EXIT_FAILED)
+
+
+def _run(command: str, settings: Settings, options: argparse.Namespace) -> int:
+    """Run the function run(settings, options) of the command's module, which is imported now.
+
+    Modules of commands may import NumPy, which must find the thread budget, and which a drain need not wait for.
+    """
+    if command in COMPUTING_COMMANDS:
+        set_thread_budget(compute_threads(settings.compute_threads, settings.workers))
+    return int(import_module(f"service.commands.{command}").run(settings, options))
 
 
 def _refuse(error: Exception, code: int) -> int:
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve an artifact over HTTP. Settings come from the environment:\n\n" + settings_table(),
-        epilog=EXIT_CODES,
+        epilog="Exit codes:\n" + exit_code_table(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -136,85 +137,6 @@ def _pid(text: str) -> int:
         raise argparse.ArgumentTypeError("must be the id of a process")
     return value
 
-
-def _set_thread_budget(settings: Settings) -> None:
-    """Tell OpenMP and the BLAS libraries, which read this when they are imported, and never again."""
-    n_threads = compute_threads(settings.compute_threads, settings.workers)
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(n_threads)))
-
-
-def _serve(settings: Settings, _options: argparse.Namespace) -> int:
-    _set_thread_budget(settings)
-    tune_malloc()
-    artifact = verify(settings.artifact)
-    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # somebody else's; ours is set where processes share series
-    from service.observability.logging import begin as begin_log
-    from service.server.application import Server  # imports NumPy, which must find the thread budget
-
-    server = Server(settings, artifact)
-    begin_log(settings.log_level)  # until here, what goes wrong is one sentence for people
-    server.run()
-    return 0
-
-
-def _check(settings: Settings, options: argparse.Namespace) -> int:
-    _set_thread_budget(settings)
-    from service.commands.check import check
-    from service.commands.release import ReleaseError
-    from service.observability.prediction_log import redacted_names  # imports NumPy, which must find the thread budget
-
-    directory = options.artifact or settings.artifact
-    if settings.prediction_log:
-        redacted_names(settings, verify(directory).contract)
-    try:
-        sentence = check(
-            directory,
-            options.version,
-            options.latency_budget,
-            options.live,
-            options.allow_contract_change,
-            options.live_must_answer,
-        )
-    except ReleaseError as error:
-        return _refuse(error, EXIT_ROLLOUT_REFUSED)
-    sys.stdout.write(f"{sentence}\n")
-    return 0
-
-
-def _drain(settings: Settings, options: argparse.Namespace) -> int:
-    drain(options.pid, settings.drain_seconds)
-    return 0
-
-
-def _healthcheck(settings: Settings, _options: argparse.Namespace) -> int:
-    healthcheck(settings)
-    sys.stdout.write("The server is live.\n")
-    return 0
-
-
-def _smoke(settings: Settings, options: argparse.Namespace) -> int:
-    from service.commands.release import ReleaseError
-    from service.commands.smoke import smoke  # imports NumPy, which a drain need not wait for
-
-    try:
-        smoke(
-            verify(settings.artifact),
-            options.url,
-            lambda line: print(line, flush=True),  # noqa: T201 - a line for each thing checked, as it is checked
-            options.health_url,
-            options.version,
-            options.ca,
-            options.connect_to,
-            options.redirect,
-            options.predict_only,
-            options.patience,
-        )
-    except (ClientError, ReleaseError) as error:
-        return _refuse(error, EXIT_ROLLOUT_REFUSED)
-    return 0
-
-
-COMMANDS = {"serve": _serve, "check": _check, "drain": _drain, "healthcheck": _healthcheck, "smoke": _smoke}
 
 if __name__ == "__main__":
     sys.exit(main())

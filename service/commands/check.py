@@ -1,5 +1,6 @@
 """Checks an artifact before a rollout: golden requests, version, latency, contract."""
 
+import argparse
 import json
 import statistics
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.artifact.contract_diff import differences
-from service.artifact.reader import Artifact
+from service.artifact.reader import Artifact, verify
 from service.commands.http_client import (
     ClientError,
     request_patiently,
@@ -17,10 +18,34 @@ from service.commands.http_client import (
 from service.commands.release import ReleaseError, reporting_to
 from service.inference.loading import load_model
 from service.inference.model import Model
+from service.observability.prediction_log import redacted_names
+from service.settings import Settings
 
 N_WARM_UP, N_TIMED = 10, 50
 # What says that there is no release to compare with, or one without the path, rather than that something is wrong.
 ABSENT = (HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def run(settings: Settings, options: argparse.Namespace) -> int:
+    """Print a sentence about the artifact once it passed, and return the exit code.
+
+    Raises:
+        ArtifactError, ReleaseError: As check does.
+        SettingsError: If the settings do not fit the artifact.
+    """
+    directory = options.artifact or settings.artifact
+    if settings.prediction_log:
+        redacted_names(settings, verify(directory).contract)
+    sentence = check(
+        directory,
+        options.version,
+        options.latency_budget,
+        options.live,
+        options.allow_contract_change,
+        options.live_must_answer,
+    )
+    sys.stdout.write(f"{sentence}\n")
+    return 0
 
 
 def check(

@@ -1,14 +1,27 @@
 """Begin the drain of a running server and wait until it is over: what Kubernetes runs before it stops a container."""
 
+import argparse
 import os
 import signal
 import time
+
+from service.settings import Settings
 
 PAUSE_SECONDS = 0.1
 
 
 class DrainError(Exception):
     """The server cannot be told; the message is one sentence."""
+
+
+def run(settings: Settings, options: argparse.Namespace) -> int:
+    """Drain the server that the command line names, and return the exit code.
+
+    Raises:
+        DrainError: As drain does.
+    """
+    drain(options.pid, settings.drain_seconds)
+    return 0
 
 
 def drain(pid: int, seconds: float) -> None:

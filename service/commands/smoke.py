@@ -1,5 +1,6 @@
 """Checks a release after a rollout: it must serve the artifact and give its golden answers."""
 
+import argparse
 import json
 import time
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from service.artifact.manifest import GOLDEN
-from service.artifact.reader import Artifact
+from service.artifact.reader import Artifact, verify
 from service.commands.http_client import (
     PAUSE_SECONDS,
     ClientError,
@@ -19,6 +20,7 @@ from service.commands.http_client import (
 )
 from service.commands.release import ReleaseError, reporting_to
 from service.inference.golden import first_difference, golden_tolerances
+from service.settings import Settings
 
 REDIRECTS = (
     HTTPStatus.MOVED_PERMANENTLY,
@@ -27,6 +29,30 @@ REDIRECTS = (
     HTTPStatus.PERMANENT_REDIRECT,
 )
 HTTP_PORT = 80  # where browsers and careless clients go first
+
+
+def run(settings: Settings, options: argparse.Namespace) -> int:
+    """Print a line for each thing that is as it should be, and return the exit code.
+
+    Raises:
+        ReleaseError: If something is not, or the release does not answer.
+    """
+    try:
+        smoke(
+            verify(settings.artifact),
+            options.url,
+            lambda line: print(line, flush=True),  # noqa: T201 - a line for each thing checked, as it is checked
+            options.health_url,
+            options.version,
+            options.ca,
+            options.connect_to,
+            options.redirect,
+            options.predict_only,
+            options.patience,
+        )
+    except ClientError as error:
+        raise ReleaseError(str(error)) from error
+    return 0
 
 
 def smoke(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from service.host.cgroup import ROOT, cpu_quota
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+
 
 def cpu_limit(root: Path = ROOT) -> float:
     """Return the number of CPUs this process may use, such as 0.5 or 4; always above 0.
@@ -30,3 +32,8 @@ def compute_threads(wanted: int, workers: int) -> int:
     """Return how many threads one prediction may use, from 1 to the CPU limit; wanted 0 shares the limit out."""
     limit = max(1, int(cpu_limit()))
     return min(wanted, limit) if wanted else max(1, limit // workers)
+
+
+def set_thread_budget(n_threads: int) -> None:
+    """Have OpenMP and the BLAS libraries use so many threads; they read this once, when NumPy is imported."""
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(n_threads)))

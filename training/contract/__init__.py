@@ -1,4 +1,4 @@
 """Derives a contract: what the fitted estimator accepts and answers, found by asking it.
 
-Imports nothing else of training but errors. Start at derive.py.
+Imports errors; of the service artifact, columns and engines. Start at derive.py, then probe.py.
 """

@@ -1,4 +1,4 @@
 """Compiles an estimator into engines, compares them with it, times them and selects one.
 
-Imports contract and errors; of the service its engines. Start at selection.py.
+Imports contract and errors; of the service artifact, columns and engines. Start at selection.py, then equivalence.py.
 """

@@ -20,7 +20,8 @@ from service.artifact.manifest import read_manifest
 from service.artifact.reader import verify
 from tests.conftest import ArtifactOf
 from tests.support.baking import FRAME, NUMBERS, PRICES, SIGNS, WORDS, contents, write_model_file
-from training.__main__ import MAX_SHOWN_FEATURES, main
+from training.__main__ import main
+from training.commands import MAX_SHOWN_FEATURES
 from training.provenance import source_commit
 
 MIXED = FRAME.assign(word=WORDS)

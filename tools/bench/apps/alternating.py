@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from service.__main__ import THREAD_VARIABLES, main
-from service.host.cpu import compute_threads
+from service.__main__ import main
+from service.host.cpu import compute_threads, set_thread_budget
 from service.settings import Settings
 
 
@@ -25,7 +25,7 @@ def alternate(windows: Path, n_requests: int) -> None:
     """
     settings = Settings.from_env()
     # What the service does before it imports NumPy, which comes with the next line.
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(compute_threads(settings.compute_threads, settings.workers))))
+    set_thread_budget(compute_threads(settings.compute_threads, settings.workers))
     from service.observability.drift import Drift
     from service.server import application
 

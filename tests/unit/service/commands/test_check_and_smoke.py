@@ -69,16 +69,16 @@ def test_the_latency_of_one_row_is_measured(
 ) -> None:
     """The first golden request, cut down to one row, is answered a few dozen times; the median must fit the budget."""
     house_prices, bodies = artifact_of("house_prices"), []
-    original = check.Model.answer
+    original = check_module.Model.answer
 
     def answer_and_note(model: Any, body: bytes, max_rows: int) -> Any:
         if max_rows == 1:
             bodies.append(json.loads(body))
         return original(model, body, max_rows)
 
-    monkeypatch.setattr(check.Model, "answer", answer_and_note)
+    monkeypatch.setattr(check_module.Model, "answer", answer_and_note)
     assert "one row takes " in check(house_prices, budget_milliseconds=1e6)
-    assert len(bodies) == check.N_WARM_UP + check.N_TIMED
+    assert len(bodies) == check_module.N_WARM_UP + check_module.N_TIMED
     assert bodies[0]["X"] == verify(house_prices).golden()[0]["request"]["X"][:1]
     with pytest.raises(ReleaseError, match=r"^One row takes [\d.]+ ms \(median of 50\), the budget is 1e-06 ms: "):
         check(house_prices, budget_milliseconds=1e-6)
@@ -88,8 +88,14 @@ def test_the_median_ignores_outliers(
     house_prices: Path, monkeypatch: pytest.MonkeyPatch, model_of: Callable[[str], Any]
 ) -> None:
     """A machine that pauses once is no slow model."""
-    clock = iter([value for n in range(check.N_WARM_UP + check.N_TIMED) for value in (n, n + (9 if n > 50 else 0.002))])
-    monkeypatch.setattr(check.time, "perf_counter", lambda: next(clock))
+    clock = iter(
+        [
+            value
+            for n in range(check_module.N_WARM_UP + check_module.N_TIMED)
+            for value in (n, n + (9 if n > 50 else 0.002))
+        ]
+    )
+    monkeypatch.setattr(check_module.time, "perf_counter", lambda: next(clock))
     assert "one row takes 2 ms (median of 50) of 3 ms" in check(house_prices, budget_milliseconds=3)
 
 

@@ -13,9 +13,9 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from service import __version__
-from service.__main__ import EXIT_ARTIFACT_REFUSED, EXIT_SETTINGS_REFUSED
 from service.api.app import create_app
 from service.api.readiness import Lifecycle
+from service.commands.exit_codes import EXIT_ARTIFACT_REFUSED, EXIT_SETTINGS_REFUSED
 from service.inference.model import Model
 from service.observability.metrics import Metrics
 from service.observability.request_context import CONTEXT, RequestContext
