@@ -51,11 +51,11 @@ image: ## Train MODEL in a container build and bake it into the image IMAGE:TAG;
 test: install .venv-checkov/installed ## Run every test that needs no container engine and no cluster, with coverage
 	$(BIN)/pytest --numprocesses 2 --dist worksteal --cov --cov-report=term-missing
 
-test-image: install ## Prove the image and the path of one server; needs a container engine and 5 minutes
-	$(BIN)/pytest tests/image --capture=no
+test-image: install ## Prove the image and the path of one server; needs a container engine and 4 minutes
+	$(BIN)/pytest tests/image --capture=no --durations=10
 
-e2e: install ## Prove releases and rollouts on a throw-away cluster; needs an engine, wrk, what CLUSTER needs and 40 minutes
-	CLUSTER=$(CLUSTER) $(BIN)/pytest $(SCENARIOS) --capture=no
+e2e: install ## Prove releases and rollouts on a throw-away cluster; needs an engine, wrk, what CLUSTER needs and 25 minutes
+	CLUSTER=$(CLUSTER) $(BIN)/pytest $(SCENARIOS) --capture=no --durations=10
 
 bench: install ## Measure what predictions cost and write docs/explanation/performance.md; needs wrk and ten minutes
 	$(BIN)/python -m tools.bench

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.e2e.conftest import NAME, Upgrade
+from tests.e2e.conftest import NAME, Upgrade, wait_for_pods
 from tests.support.cluster import Cluster, wait_until
 
 QUICK = {
@@ -20,6 +20,7 @@ def test_scaling_up_and_down_loses_no_request(cluster: Cluster, upgrade: Upgrade
     values = {"autoscaling__enabled": True, "autoscaling__maxReplicas": 4, "autoscaling__behavior": QUICK}
     resources = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "2", "memory": "512Mi"}}
     upgrade("v1", resources=resources, **values)
+    wait_for_pods(cluster, namespace, 2)  # a first installation under an autoscaler starts with one
     with load(n_keep_alive=1, n_reconnecting=1, pause_seconds=0.1) as few:
         with load() as many:
             wait_until("more than two pods", lambda: replicas() > 2, seconds=240)

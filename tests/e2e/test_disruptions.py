@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import N_KEEP_ALIVE, N_RECONNECTING, NAME, Upgrade, other_node, wait_for_pods
+from tests.e2e.conftest import (
+    IMAGE,
+    N_KEEP_ALIVE,
+    N_RECONNECTING,
+    NAME,
+    RELEASE,
+    Upgrade,
+    new_namespace,
+    other_node,
+    wait_for_pods,
+)
 from tests.support.cluster import Cluster, Json, Load, wait_until
 
 N_CLIENTS = 2 * (N_KEEP_ALIVE + N_RECONNECTING)
@@ -98,10 +108,8 @@ def test_a_node_drain_loses_nothing_and_the_budget_holds(
         with load() as clients:
             clients.wait_for("v1")
             cluster.kubectl("cordon", node)
-            ours = (
-                "--pod-selector",
-                "app.kubernetes.io/instance=house",
-            )  # others may have to stay, such as the cluster's
+            # Other pods may have to stay, such as the cluster's.
+            ours = ("--pod-selector", f"app.kubernetes.io/instance={RELEASE}")
             draining = cluster.kubectl_started("drain", node, "--ignore-daemonsets", "--timeout=240s", *ours)
             while draining.poll() is None:
                 ready = cluster.get("-n", namespace, "deployment", NAME)["status"].get("readyReplicas", 0)
@@ -125,29 +133,26 @@ def preferring(node: str) -> Json:
 @pytest.fixture(scope="module")
 def signal_on_node(cluster: Cluster, images: Any) -> Any:
     """Return a function that signals one process of a node, from a pod with the node's process ids."""
-    namespace = "bakehouse-e2e-nodes"
-    labels = {"pod-security.kubernetes.io/enforce": "privileged"}
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}})
+    with new_namespace(cluster, "nodes", "privileged") as namespace:
 
-    def start(node: str) -> Any:
-        container = {
-            "name": "shell", "image": "bakehouse-e2e:v0", "imagePullPolicy": "IfNotPresent",
-            "command": ["python", "-c", "import time; time.sleep(86400)"],
-            "securityContext": {"privileged": True, "runAsUser": 0},
-        }  # fmt: skip
-        spec = {"nodeName": node, "hostPID": True, "terminationGracePeriodSeconds": 1, "containers": [container]}
-        metadata = {"name": node, "namespace": namespace}
-        cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
-        cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{node}", "--timeout=120s")
+        def start(node: str) -> Any:
+            container = {
+                "name": "shell", "image": f"{IMAGE}:v0", "imagePullPolicy": "IfNotPresent",
+                "command": ["python", "-c", "import time; time.sleep(86400)"],
+                "securityContext": {"privileged": True, "runAsUser": 0},
+            }  # fmt: skip
+            spec = {"nodeName": node, "hostPID": True, "terminationGracePeriodSeconds": 1, "containers": [container]}
+            metadata = {"name": node, "namespace": namespace}
+            cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+            cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{node}", "--timeout=120s")
 
-        def send(kind: str, wanted: str, seconds: float = 0) -> None:
-            signalled = cluster.in_pod(namespace, node, SIGNAL_ON_NODE, kind, wanted, str(seconds)).split()
-            assert len(signalled) == 1
+            def send(kind: str, wanted: str, seconds: float = 0) -> None:
+                signalled = cluster.in_pod(namespace, node, SIGNAL_ON_NODE, kind, wanted, str(seconds)).split()
+                assert len(signalled) == 1
 
-        return send
+            return send
 
-    yield start
-    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+        yield start
 
 
 def test_a_killed_server_loses_what_was_inside_until_it_is_found_dead(

@@ -18,6 +18,7 @@ def applied(cluster: Cluster) -> Iterator[Cluster]:
     """Return a cluster to which k8s/ was applied, with the image that it names."""
     run("make", "image", "IMAGE=bakehouse", "TAG=v1")
     cluster.load_images("bakehouse:v1", "bakehouse-train:v1")
+    cluster.kubectl("delete", "-k", "k8s/", "--ignore-not-found")  # of a run that was interrupted, or still goes away
     cluster.kubectl("apply", "-k", "k8s/")
     yield cluster
     cluster.kubectl("delete", "-k", "k8s/", "--wait=false")
@@ -48,6 +49,7 @@ def volume(cluster: Cluster) -> Iterator[None]:
         "local": {"path": f"{NODE_FOLDER}/train"},
         "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}},
     }
+    cluster.kubectl("delete", "persistentvolume", "train", "--ignore-not-found")
     cluster.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "train"}, "spec": spec})
     yield
     cluster.kubectl("delete", "persistentvolume", "train")

@@ -11,29 +11,39 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.e2e.conftest import IMAGE, RELEASE, Images, Upgrade, wait_for_pods
-from tests.support.cluster import CHART, Cluster, Json, Running, wait_until
+from tests.e2e.conftest import Images, Upgrade, wait_for_pods
+from tests.support.cluster import Cluster, Json, Running, wait_until
 from tools.bench.client import WrongAnswerError, require_wrk, wrk
 from tools.bench.models import JSON, Request
 from tools.dashboards import texts
 from tools.panels import Prometheus, query
 from training.models import house_prices
 
-HOUSES, KINDS = "houses", "kinds"  # a regression, which is rolled out anew, and a classifier, served in batches
-HOST_OF = {HOUSES: "houses.example.com", KINDS: "kinds.example.com"}
+pytestmark = pytest.mark.images("kinds")
+
+HOUSES, KINDS = "houses", "kinds"  # a regression, and a classifier that is served in batches
+MONITOR_OF = {HOUSES: "ServiceMonitor", KINDS: "PodMonitor"}
+VERSION_OF = {HOUSES: "v1", KINDS: "kinds"}  # after the rollout of HOUSES from v0
+STARVED = "starved"  # another regression, which cannot serve what its users send
 N_PODS = 2
 CONFIGURED_SECONDS = 300  # a kubelet may take two minutes to bring a Prometheus its new configuration
 MONITORED = {
-    "metrics.monitor.kind": "ServiceMonitor",
-    "metrics.monitor.interval": "2s",
-    "metrics.rules.enabled": True,
-    "metrics.rules.drift.window": "1m",  # so that what a scenario sends is not outweighed by those before it
-    "metrics.dashboards.enabled": True,
-    "gateway.enabled": True,
-    "gateway.create.kind": "Gateway",
-    "gateway.create.className": "traefik",
+    "metrics__monitor__kind": "ServiceMonitor",
+    "metrics__monitor__interval": "2s",
+    "metrics__rules__enabled": True,
+    "metrics__rules__drift__window": "1m",  # so that what a test sends is not outweighed by what was sent before
+    "metrics__dashboards__enabled": True,
+    "gateway__enabled": True,
+    "gateway__create__kind": "Gateway",
+    "gateway__create__className": "traefik",
 }
-PLACE = f'release=~"{HOUSES}|{KINDS}"'
+# One request at a time, and one that waits.
+STARVING = {
+    "replicaCount": 1,
+    "settings__threads": 1,
+    "settings__maxQueued": 1,
+    "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "200m", "memory": "512Mi"}},
+}
 USUAL = [[1500, 3]]
 N_ROWS = 32  # of a request that are counted for drift
 AREAS = house_prices.load()[0].sort_values("area")
@@ -42,50 +52,27 @@ SHIFTED = [[area * 10, age] for area, age in TYPICAL]  # no house that was sold 
 ERROR = 1000.0  # dollars by which the true prices differ from the predicted ones
 LITTLE_PSI, SERIOUS_PSI = 0.1, 0.25
 OF_CATEGORIES = "bakehouse:feature_unknown_ratio"  # which neither release has
-# What begins to be looked at in the scenario's rollout, and does not fire: two versions, and always the same house.
+# What becomes pending in the rollout, and does not fire: two versions, and always the same house.
 OF_ROLLOUTS = {"BakehouseVersionSkew", "BakehouseFeatureDrift", "BakehousePredictionDrift"}
-# One request at a time and one that waits: a release that cannot serve what it served before.
-STARVED = {
-    "settings.threads": 1,
-    "settings.maxQueued": 1,
-    "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "200m", "memory": "512Mi"}},
-}
-
-
-@pytest.fixture(scope="module")
-def prometheus(cluster: Cluster) -> str:
-    """Return the address of a Prometheus that reads every monitor."""
-    return cluster.monitoring()
-
-
-@pytest.mark.parametrize("kind", ["ServiceMonitor", "PodMonitor"])
-def test_prometheus_scrapes_every_pod(
-    cluster: Cluster, upgrade: Upgrade, namespace: str, prometheus: str, kind: str
-) -> None:
-    """Every pod is a target that is up, says which model version it serves, and of which release it is."""
-    upgrade("v1", metrics__monitor__kind=kind, metrics__monitor__interval="2s")
-    names = {pod["metadata"]["name"] for pod in wait_for_pods(cluster, namespace, N_PODS)}
-    info = f'bakehouse_model_info{{namespace="{namespace}", release="{RELEASE}", version="v1"}} == 1'
-
-    def scraped() -> bool:
-        return {each["metric"]["pod"] for each in query(prometheus, info)} == names
-
-    wait_until("both pods are scraped", scraped, CONFIGURED_SECONDS)
 
 
 @dataclass(frozen=True)
 class Watched:
-    """Two releases beside a Prometheus.
+    """Releases beside a Prometheus that reads every monitor.
 
     Args:
         cluster: Where they are.
         namespace: Where they are in it.
         prometheus: Its address.
+        upgrade: Installs or upgrades a release.
+        started: When the first of them was installed, on the monotonic clock.
     """
 
     cluster: Cluster
     namespace: str
     prometheus: str
+    upgrade: Upgrade
+    started: float
 
     def query(self, expression: str) -> list[Json]:
         """Return the series of an instant query now."""
@@ -96,15 +83,22 @@ class Watched:
         found = self.query(expression)
         return float(found[0]["value"][1]) if len(found) == 1 else float("nan")
 
-    def alerts(self, seconds: float, state: str = "firing") -> set[str]:
-        """Return the alerts of the releases that fired at any time of the last seconds, or had another state."""
-        fired = f'max by (alertname) (max_over_time(ALERTS{{alertstate=~"{state}", {PLACE}}}[{max(5, int(seconds))}s]))'
-        return {each["metric"]["alertname"] for each in self.query(fired)}
+    def alerts(self, releases: str, seconds: float, state: str = "firing") -> set[str]:
+        """Return the alerts of releases, given as a pattern, that were in a state at any time of the last seconds."""
+        place = f'namespace="{self.namespace}", release=~"{releases}"'
+        ranged = f'ALERTS{{alertstate=~"{state}", {place}}}[{max(5, int(seconds))}s]'
+        return {each["metric"]["alertname"] for each in self.query(f"max by (alertname) (max_over_time({ranged}))")}
+
+    def scraped(self, release: str, version: str) -> set[str]:
+        """Return the pods of a release that Prometheus scrapes and that serve a version."""
+        place = f'namespace="{self.namespace}", release="{release}", version="{version}"'
+        return {each["metric"]["pod"] for each in self.query(f"bakehouse_model_info{{{place}}} == 1")}
 
     def empty_panels(self, board: Json) -> tuple[list[str], int]:
         """Return the queries of a dashboard that lack an answer for both releases, and how many there are."""
-        asked = Prometheus(self.prometheus, seconds=600, rate_interval="30s")
-        of_both = [asked.answers(board, {"namespace": self.namespace, "release": release}) for release in HOST_OF]
+        seconds = max(600, int(time.monotonic() - self.started))  # so long that the rollout is shown
+        asked = Prometheus(self.prometheus, seconds=seconds, rate_interval="30s")
+        of_both = [asked.answers(board, {"namespace": self.namespace, "release": name}) for name in (HOUSES, KINDS)]
         empty = [
             f"{one.query.panel}: {one.query.expr}"
             for one, other in zip(*of_both, strict=True)
@@ -113,38 +107,35 @@ class Watched:
         return empty, len(of_both[0])
 
     def release(self, name: str, version: str, **values: Any) -> None:
-        """Install or upgrade one of them, and wait until its pods alone serve."""
-        pairs = {
-            **MONITORED,
-            "image.repository": IMAGE,
-            "image.tag": version,
-            "gateway.hostnames": [HOST_OF[name]],
-            "replicaCount": N_PODS if name == HOUSES else 1,
-            "backendTLS.enabled": name == HOUSES,
-            **{key.replace("__", "."): value for key, value in values.items()},
-        }
-        words = [word for key, value in pairs.items() for word in ("--set-json", f"{key}={json.dumps(value)}")]
-        place = ("--namespace", self.namespace, "--wait", "--timeout", "5m")
-        self.cluster.helm("upgrade", "--install", name, str(CHART), *place, *words)
-        selector = f"app.kubernetes.io/instance={name},app.kubernetes.io/component=server"
-        others = ("-n", self.namespace, "pods", "-l", f"{selector},app.kubernetes.io/version!={version}")
-        wait_until("the pods of other versions are gone", lambda: not self.cluster.get(*others)["items"])
+        """Install or upgrade a release, and wait until the edge serves it."""
+        host = {"gateway__hostnames": [host_of(name)]}
+        self.upgrade(version, release=name, **{**MONITORED, **host, "replicaCount": N_PODS, **values})
+        wait_until(f"the edge serves {name}", lambda: self.send(name, "/predict", {"X": USUAL})[0] == http.client.OK)
 
     def send(self, release: str, path: str, document: Any, **headers: str) -> tuple[int, bytes]:
         """Send one request to the edge, and return status and body."""
         connection = http.client.HTTPConnection(self.cluster.ingress_ip, timeout=30)
         with contextlib.closing(connection):
-            fixed = {"Host": HOST_OF[release], "Content-Type": JSON}
+            fixed = {"Host": host_of(release), "Content-Type": JSON}
             given = {key.replace("_", "-"): value for key, value in headers.items()}
             connection.request("POST", path, json.dumps(document), {**fixed, **given})
             answer = connection.getresponse()
             return answer.status, answer.read()
 
+    def send_truth(self, release: str, identifier: str, y_true: list[Any]) -> int:
+        """Return how often the truth of a prediction was sent until it reached the pod that had predicted."""
+        for times in range(1, 20):  # each time it goes to another pod
+            status, body = self.send(release, "/feedback", {"request_id": identifier, "y_true": y_true})
+            if status == http.client.OK:
+                return times
+            assert status == http.client.NOT_FOUND, body
+        raise AssertionError(f"no pod remembers {identifier}")
+
     def clients(self, images: Images) -> Running:
         """Return clients that ask for the price of a house at the edge, without pause."""
         return Running(
             {
-                "url": f"http://{HOST_OF[HOUSES]}",
+                "url": f"http://{host_of(HOUSES)}",
                 "connect_to": self.cluster.ingress_ip,
                 "body": images.body,
                 "expected": images.expected,
@@ -159,74 +150,106 @@ class Watched:
         status, expected = self.send(release, "/predict", {"X": rows})
         assert status == http.client.OK, expected
         request = Request(json.dumps({"X": rows}).encode(), JSON, [])
-        load = wrk(80, request, expected, connections, seconds, self.cluster.ingress_ip, HOST_OF[release])
+        load = wrk(80, request, expected, connections, seconds, self.cluster.ingress_ip, host_of(release))
         return load.answered + load.refused
 
 
+def host_of(release: str) -> str:
+    """Return the host under which the edge serves a release."""
+    return f"{release}.example.com"
+
+
+def send_feedback(watched: Watched, n_houses: int = 100, n_kinds: int = 20) -> int:
+    """Predict and send the truth of each prediction, for houses ERROR above it; return how often truths were sent."""
+    n_sent = 0
+    for release, count in ((HOUSES, n_houses), (KINDS, n_kinds)):
+        for number in range(count):
+            identifier = f"{release}-{number}-{time.monotonic_ns()}"
+            status, body = watched.send(release, "/predict", {"X": USUAL}, X_Request_ID=identifier)
+            assert status == http.client.OK, body
+            truth = ["dear"] if release == KINDS else [value + ERROR for value in json.loads(body)["y_pred"]]
+            n_sent += watched.send_truth(release, identifier, truth)
+    return n_sent
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A rollout under load.
+
+    Args:
+        report: What the clients counted.
+        alerts: The alerts that were pending or fired.
+        versions: The model versions that Prometheus saw.
+    """
+
+    report: Json
+    alerts: set[str]
+    versions: set[str]
+
+
 @pytest.fixture(scope="module")
-def watched(cluster: Cluster, images: Images, namespace: str, prometheus: str) -> Iterator[Watched]:
-    """Return two releases that are installed with all that the chart has for monitoring."""
+def watched(cluster: Cluster, upgrade: Upgrade, namespace: str) -> Watched:
+    """Return a Prometheus beside which a test installs what it needs."""
     require_wrk()
-    both = Watched(cluster, namespace, prometheus)
-    both.release(HOUSES, "v0")
-    both.release(KINDS, "kinds")
-    for name in HOST_OF:
-        wait_until(f"the edge serves {name}", lambda name=name: both.send(name, "/predict", {"X": USUAL})[0] == 200)
-    yield both
-    for name in HOST_OF:
-        cluster.helm("uninstall", name, "--namespace", namespace, "--wait")
+    return Watched(cluster, namespace, cluster.monitoring(), upgrade, time.monotonic())
 
 
-def test_a_healthy_rollout_under_load_raises_no_alert(watched: Watched, images: Images) -> None:
-    """Nobody is woken by what is as it should be: no request fails, and no alert fires."""
-    n_pods = f"count(bakehouse_model_info{{{PLACE}}})"
-    wait_until("all pods are scraped", lambda: watched.value(n_pods) == N_PODS + 1, CONFIGURED_SECONDS)
+@pytest.fixture(scope="module")
+def rollout(watched: Watched, images: Images) -> Rollout:
+    """Install two releases with all that the chart has for monitoring, and roll out HOUSES under load."""
+    watched.release(HOUSES, "v0", backendTLS__enabled=True)
+    watched.release(KINDS, "kinds", metrics__monitor__kind=MONITOR_OF[KINDS])
+    for name, version in ((HOUSES, "v0"), (KINDS, "kinds")):
+        wait_until(
+            f"all pods of {name} are scraped",
+            lambda name=name, version=version: len(watched.scraped(name, version)) == N_PODS,
+            CONFIGURED_SECONDS,
+        )
     time.sleep(10)  # two turns of the rules
     started = time.monotonic()
     with watched.clients(images) as running:
         wait_until("200 answers of v0", lambda: running.report()["answers"].get("v0", 0) >= 200)
-        watched.release(HOUSES, "v1")
+        watched.release(HOUSES, "v1", backendTLS__enabled=True)
         wait_until("200 answers of v1", lambda: running.report()["answers"].get("v1", 0) >= 200)
         time.sleep(30)  # as long as the rules need to see the whole of it
         report = running.stop()
+    alerts = watched.alerts(f"{HOUSES}|{KINDS}", time.monotonic() - started, "pending|firing")
+    place = f'namespace="{watched.namespace}", release="{HOUSES}"'
+    versions = watched.query(f"count by (version) (max_over_time(bakehouse_model_info{{{place}}}[5m]))")
+    return Rollout(report, alerts, {each["metric"]["version"] for each in versions})
+
+
+@pytest.mark.parametrize("release", [HOUSES, KINDS])
+def test_prometheus_scrapes_every_pod(watched: Watched, rollout: Rollout, release: str) -> None:
+    """With either monitor, every pod is a target that is up and reports model version and release."""
+    pods = wait_for_pods(watched.cluster, watched.namespace, N_PODS, release)
+    names = {pod["metadata"]["name"] for pod in pods}
+    wait_until(f"the {MONITOR_OF[release]} finds both pods",
+               lambda: watched.scraped(release, VERSION_OF[release]) == names, CONFIGURED_SECONDS)  # fmt: skip
+
+
+def test_a_healthy_rollout_under_load_raises_no_alert(rollout: Rollout) -> None:
+    """Nobody is woken by what is as it should be: no request fails, and no alert fires."""
+    report = rollout.report
     print(f"\n{report['good']} good, {report['failed']} failed; {report['answers']}")
     assert report["failures"] == []
-    assert watched.alerts(time.monotonic() - started, "pending|firing") <= OF_ROLLOUTS
-    versions = watched.query(f'count by (version) (max_over_time(bakehouse_model_info{{release="{HOUSES}"}}[5m]))')
-    assert {each["metric"]["version"] for each in versions} == {"v0", "v1"}
+    assert rollout.alerts <= OF_ROLLOUTS
+    assert rollout.versions == {"v0", "v1"}
 
 
-def test_feedback_shows_in_the_error_metric(watched: Watched) -> None:
-    """The true prices are a thousand dollars above the predicted ones, and so the recorded errors say."""
-
-    def tell(number: int) -> int:
-        """Return how often the truth was sent until it reached the pod that had predicted."""
-        identifier = f"house-{number}"
-        status, body = watched.send(HOUSES, "/predict", {"X": USUAL}, X_Request_ID=identifier)
-        assert status == http.client.OK, body
-        truth = [value + ERROR for value in json.loads(body)["y_pred"]]
-        for times in range(1, 20):  # each time it goes to another pod
-            status, body = watched.send(HOUSES, "/feedback", {"request_id": identifier, "y_true": truth})
-            if status == http.client.OK:
-                return times
-            assert status == http.client.NOT_FOUND, body
-        raise AssertionError(f"no pod remembers {identifier}")
-
-    times = [tell(number) for number in range(100)]
-    print(f"\n100 truths were sent {sum(times)} times until they reached the pod that had predicted")
-    for number in range(20):
-        watched.send(KINDS, "/predict", {"X": USUAL}, X_Request_ID=f"kind-{number}")
-        status, body = watched.send(KINDS, "/feedback", {"request_id": f"kind-{number}", "y_true": ["dear"]})
-        assert status == http.client.OK, body
-    place = f'{{release="{HOUSES}", version="v1"}}'
+def test_feedback_shows_in_the_error_metric(watched: Watched, rollout: Rollout) -> None:
+    """The true prices are a thousand dollars above the predicted ones, and so are the recorded errors."""
+    print(f"\n120 truths were sent {send_feedback(watched)} times until they reached the pod that had predicted")
+    place = f'{{namespace="{watched.namespace}", release="{HOUSES}", version="v1"}}'
     error = f"bakehouse:feedback_mean_absolute_error{place}"
     wait_until("the error is recorded", lambda: abs(watched.value(error) - ERROR) < 1)
     assert watched.value(f"bakehouse:feedback_bias{place}") == pytest.approx(-ERROR, rel=1e-3)
 
 
-def test_every_panel_has_data(watched: Watched, images: Images) -> None:
+def test_every_panel_has_data(watched: Watched, rollout: Rollout, images: Images) -> None:
     """All queries of all dashboards return something after a load run, for one of the two releases at least."""
-    for name in HOST_OF:
+    send_feedback(watched)
+    for name in (HOUSES, KINDS):
         print(f"\n{name}: {watched.load(name, TYPICAL)} requests", end="")
         watched.load(name, TYPICAL * 10, seconds=5)  # too long to be answered by the polling thread
         watched.send(name, "/predict", {"X": [["1500", 3]]})
@@ -239,9 +262,10 @@ def test_every_panel_has_data(watched: Watched, images: Images) -> None:
             assert empty == [], name
 
 
-def test_drift_shows_within_a_minute(watched: Watched) -> None:
+def test_drift_shows_within_a_minute(watched: Watched, rollout: Rollout) -> None:
     """Houses far larger than those of the training show in the recorded PSI of the area; typical ones do not."""
-    psi = f'bakehouse:feature_drift_psi{{release="{HOUSES}", version="v1", feature="area"}}'
+    place = f'namespace="{watched.namespace}", release="{HOUSES}", version="v1", feature="area"'
+    psi = f"bakehouse:feature_drift_psi{{{place}}}"
 
     def typical() -> bool:
         watched.load(HOUSES, TYPICAL, seconds=10)
@@ -257,18 +281,26 @@ def test_drift_shows_within_a_minute(watched: Watched) -> None:
     assert took < 60
 
 
-def test_a_release_made_to_fail_fires_the_alert(watched: Watched) -> None:
+@pytest.fixture
+def starved(cluster: Cluster, watched: Watched) -> Iterator[str]:
+    """Return a release that cannot serve what its users send."""
+    watched.release(STARVED, "v1", **STARVING)
+    yield STARVED
+    cluster.helm("uninstall", STARVED, "--namespace", watched.namespace, "--wait")
+
+
+def test_a_release_made_to_fail_fires_the_alert(watched: Watched, starved: str) -> None:
     """A release that refuses what its users send wakes somebody, in minutes."""
-    watched.release(HOUSES, "v1", **STARVED)
     started = time.monotonic()
 
     def fired() -> set[str]:
         with contextlib.suppress(AssertionError, WrongAnswerError):  # it fails its users in more ways than one
-            watched.load(HOUSES, TYPICAL * 30, connections=64, seconds=10)
-        return {"BakehouseErrorBudgetBurn"} & watched.alerts(time.monotonic() - started)
+            watched.load(starved, TYPICAL * 30, connections=64, seconds=10)
+        return {"BakehouseErrorBudgetBurn"} & watched.alerts(starved, time.monotonic() - started)
 
     wait_until("the alert fires", fired, seconds=600)
     seconds = time.monotonic() - started
-    print(f"\nfired {seconds:.0f} s after the release: {watched.alerts(seconds)}")
-    burning = watched.query(f'ALERTS{{alertname="BakehouseErrorBudgetBurn", alertstate="firing", {PLACE}}}')
-    assert {(each["metric"]["severity"], each["metric"]["release"]) for each in burning} == {("page", HOUSES)}
+    print(f"\nfired {seconds:.0f} s after the release: {watched.alerts(starved, seconds)}")
+    place = f'namespace="{watched.namespace}", release="{starved}"'
+    burning = watched.query(f'ALERTS{{alertname="BakehouseErrorBudgetBurn", alertstate="firing", {place}}}')
+    assert {(each["metric"]["severity"], each["metric"]["release"]) for each in burning} == {("page", starved)}

@@ -5,11 +5,14 @@ import statistics
 import time
 from typing import Any
 
-from tests.e2e.conftest import VERSIONS, Upgrade, wait_until_alone
-from tests.support.cluster import MINUTE, Cluster
+import pytest
+
+from tests.e2e.conftest import VERSIONS, Upgrade
+from tests.support.cluster import MINUTE
 
 
-def test_rollouts_under_load_lose_no_request(cluster: Cluster, upgrade: Upgrade, namespace: str, load: Any) -> None:
+@pytest.mark.images(*VERSIONS)
+def test_rollouts_under_load_lose_no_request(upgrade: Upgrade, load: Any) -> None:
     """Each answer is right for the version that it names, and no older version answers once a rollout is complete.
 
     It is complete when Helm says so and the last old pod, which still drains then, is gone.
@@ -20,7 +23,6 @@ def test_rollouts_under_load_lose_no_request(cluster: Cluster, upgrade: Upgrade,
         clients.wait_for(VERSIONS[0])
         for version in VERSIONS[1:]:
             seconds[version] = upgrade(version).seconds
-            wait_until_alone(cluster, namespace, version)
             completed[version] = time.time()
             clients.wait_for(version)
         reports = clients.stop()

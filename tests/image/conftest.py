@@ -1,6 +1,7 @@
 """What the tests of images share: an engine, a clone in which to build, and the image of the default model."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,14 +13,24 @@ from tests.support.cluster import ROOT, run
 IMAGE, TAG = "bakehouse-tested", "t1"
 
 
+def need(tool_works: object, otherwise: str) -> None:
+    """Skip a test whose tool is missing; in CI, fail it."""
+    if not tool_works:
+        pytest.fail(otherwise) if os.environ.get("CI") == "true" else pytest.skip(otherwise)
+
+
+def base_image() -> str:
+    """Return the base image that the Dockerfile names."""
+    found = re.search(r"^ARG PYTHON_IMAGE=(\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert found
+    return found[1]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _engine() -> None:
-    """Need a container engine: in CI its absence is a failure, on a laptop a reason to skip."""
-    if shutil.which("docker") and run("docker", "info", check=False).returncode == 0:
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail("docker info fails: these tests need a container engine")
-    pytest.skip("docker info fails: these tests need a container engine")
+    """Need a container engine."""
+    works = shutil.which("docker") and run("docker", "info", check=False).returncode == 0
+    need(works, "docker info fails: these tests need a container engine")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import shutil
 import socket
 import ssl
@@ -15,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from service.artifact import manifest
+from tests.image.conftest import base_image, need
 from tests.support.certificates import Authority
 from tests.support.cluster import ROOT, Json, Running, run, wait_until
+from tests.support.images import bake_in, golden, make_crashing, put_into
 from tools.local_http import free_port
 
 SITE = "house.example.com"
@@ -44,11 +44,6 @@ MODELS = {
     "v2": MODEL.format(more="", alpha=1000),
     "other": MODEL.format(more='.assign(rooms=X["area"] // 250)', alpha=1),
 }
-# Passes every check, and ends as soon as it is to serve.
-CRASHING = """
-FROM {image}:v2
-ENTRYPOINT ["python", "-c", "import runpy, sys; sys.argv[1:] or exit(9); runpy.run_module('service', None, '__main__')"]
-"""
 
 
 @dataclass
@@ -106,17 +101,16 @@ class OneServer:
 @pytest.fixture(scope="module")
 def server(image: str, clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneServer]:
     """Return one server that serves v1, and has images of the other models."""
-    if not shutil.which("docker-compose") and run("docker", "compose", "version", check=False).returncode:
-        reason = "docker compose is not installed"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    golden = build_images(image, clone, tmp_path_factory.mktemp("models"))
+    compose = shutil.which("docker-compose") or run("docker", "compose", "version", check=False).returncode == 0
+    need(compose, "docker compose is not installed")
+    answers = build_images(image, clone, tmp_path_factory.mktemp("models"))
     folder = tmp_path_factory.mktemp("server") / "deploy"
     shutil.copytree(ROOT / "deploy/compose", folder)
     authority = Authority(tmp_path_factory.mktemp("authority"))
     (folder / "certificates").mkdir()
     for name, file in zip(("tls.crt", "tls.key"), authority.issue(SITE), strict=True):
         shutil.copyfile(file, folder / "certificates" / name)
-    one = OneServer(folder, authority, golden, free_port(), free_port())
+    one = OneServer(folder, authority, answers, free_port(), free_port())
     settings = {
         "COMPOSE_PROJECT_NAME": "bakehouse-tested",
         "SITE": SITE,
@@ -137,21 +131,13 @@ def server(image: str, clone: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def build_images(image: str, clone: Path, models: Path) -> dict[str, Json]:
     """Build what is rolled to, and return a golden request with its answer of each version."""
-    from tests.image.test_image import base_image
-
     run("docker", "build", "--target", "runtime", "--tag", f"{IMAGE}-runtime", str(clone))
     run("docker", "build", "--tag", f"{IMAGE}-proxy", "-", given=PROXY.format(base=base_image()))
-    train = image.replace(":", "-train:")
-    golden = {}
-    for version, code in MODELS.items():
-        (models / f"{version}.py").write_text(code)
-        run("docker", "run", "--rm", "--user", f"{os.getuid()}:{os.getgid()}", "--volume", f"{models}:/models", train,
-            "bake", f"/models/{version}.py", "--output", f"/models/{version}", "--model-version", version)  # fmt: skip
-        lines = f"FROM {IMAGE}-runtime\nCOPY . /srv/artifact\n"
-        run("docker", "build", "--file", "-", "--tag", f"{IMAGE}:{version}", str(models / version), given=lines)
-        golden[version] = json.loads((models / version / manifest.GOLDEN).read_text().splitlines()[0])
-    run("docker", "build", "--tag", f"{IMAGE}:crash", "-", given=CRASHING.format(image=IMAGE))
-    return golden
+    bake_in(image.replace(":", "-train:"), models, MODELS)
+    for version in MODELS:
+        put_into(f"{IMAGE}-runtime", models / version, f"{IMAGE}:{version}")
+    make_crashing(f"{IMAGE}:v2", f"{IMAGE}:crash")
+    return {version: golden(models / version) for version in MODELS}
 
 
 def test_https_answers_and_http_redirects(server: OneServer) -> None:
@@ -276,8 +262,7 @@ def test_what_must_not_serve_changes_nothing(server: OneServer, tag: str, reason
 
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     """Every directive is known and has a value that it can have; only the program is another one's here."""
-    if not shutil.which("systemd-analyze"):
-        pytest.skip("systemd-analyze is not installed")
+    need(shutil.which("systemd-analyze"), "systemd-analyze is not installed")
     unit = tmp_path / "bakehouse.service"
     text = (ROOT / "deploy/systemd/bakehouse.service").read_text()
     unit.write_text(text.replace("/opt/bakehouse/.venv/bin/python", sys.executable))

@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -118,8 +119,11 @@ class Cluster:
         return dict(pair.split("=", 1) for pair in exported.split("\0") if pair)
 
     def load_images(self, *images: str) -> None:
-        """Make images of the local engine available to the nodes."""
-        run(self.command, "load", *images)
+        """Copy images of the local engine to the nodes, in one archive: layers that they share are copied once."""
+        with tempfile.TemporaryDirectory() as folder:
+            archive = f"{folder}/images.tar"
+            run("docker", "save", "--output", archive, *images)
+            run(self.command, "load", archive)
 
     def monitoring(self) -> str:
         """Add a Prometheus that reads every monitor, and return its address."""
