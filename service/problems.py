@@ -1,4 +1,4 @@
-"""The errors a client can cause, each with its HTTP status; all become application/problem+json (RFC 9457).
+"""The errors that a client can cause, each with its HTTP status. The body is application/problem+json (RFC 9457).
 
 server/worker.py decides the status of requests that never reach the application: malformed, slow, or too many.
 """
@@ -12,18 +12,18 @@ import orjson
 
 PROBLEM_JSON = "application/problem+json"
 
-# How many faults one answer names: enough to mend a batch in a few rounds, little enough to bound the answer.
+# How many faults one response lists. A client can repair a batch in a few rounds, and the response stays short.
 MAX_FAULTS = 20
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One place in the request body that is wrong.
+    """One invalid place in the request body.
 
     Args:
-        pointer: JSON Pointer (RFC 6901) to the place, such as /X/3/1; never holds names the caller made up.
-        code: What is wrong, one of a fixed set of words.
-        detail: What to do about it; never repeats the caller's values.
+        pointer: JSON Pointer (RFC 6901) to the place, such as /X/3/1. It never contains a name from the client.
+        code: What is wrong, from a fixed list of codes.
+        detail: What to do about it. It never repeats a value of the client.
     """
 
     pointer: str
@@ -32,7 +32,7 @@ class Fault:
 
 
 class ProblemError(Exception):
-    """A request that cannot be answered as it was sent; subclasses name the condition and carry the status."""
+    """The service cannot answer the request as the client sent it. Subclasses name the condition and its status."""
 
     status = HTTPStatus.BAD_REQUEST
     code = "bad_request"
@@ -45,12 +45,12 @@ class ProblemError(Exception):
 
     @property
     def metric_code(self) -> str:
-        """The word under which the error is counted: the first fault's, else the condition's."""
+        """The code under which the metrics count the error: that of the first fault, otherwise that of the class."""
         return self.faults[0].code if self.faults else self.code
 
 
 class MalformedBodyError(ProblemError):
-    """The body is not what its headers say: no JSON, bad gzip, cut off."""
+    """The body does not match its headers: it is not JSON, its gzip is invalid, or it is cut off."""
 
     code = "invalid_json"
 
@@ -62,7 +62,7 @@ class BadEncodingError(MalformedBodyError):
 
 
 class IncompleteBodyError(MalformedBodyError):
-    """The client closed its side, or broke the framing, before the body was complete."""
+    """The client closed the connection or broke the framing before the body was complete."""
 
     code = "incomplete_body"
 
@@ -75,42 +75,42 @@ class BodyTooLargeError(ProblemError):
 
 
 class NotFoundError(ProblemError):
-    """What the request is about is not here."""
+    """The service does not have what the request refers to."""
 
     status = HTTPStatus.NOT_FOUND
     code = "not_found"
 
 
 class NotAcceptableError(ProblemError):
-    """The answer cannot have the form that was asked for."""
+    """The response cannot have the media type that the client accepts."""
 
     status = HTTPStatus.NOT_ACCEPTABLE
     code = "not_acceptable"
 
 
 class UnsupportedMediaTypeError(ProblemError):
-    """The body has a content type, charset or content coding that is not served."""
+    """The service does not support the content type, charset or content coding of the body."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     code = "unsupported_media_type"
 
 
 class ContractError(ProblemError):
-    """The body is JSON that breaks the model's contract."""
+    """The body is JSON, but it violates the model's contract."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     code = "contract"
 
 
 class NotReadyError(ProblemError):
-    """The model is not loaded yet, or the server is about to stop."""
+    """The model is not loaded yet, or the server is draining."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "not_ready"
 
 
 def contract_error(faults: Sequence[Fault]) -> ContractError:
-    """Return the error for these faults, at least one; the first one gives the sentence."""
+    """Return the error for these faults, at least one. The first fault gives the detail."""
     first = faults[0]
     where = f"at {first.pointer}: " if first.pointer else ""
     return ContractError(where + first.detail, faults[:MAX_FAULTS])
@@ -119,13 +119,13 @@ def contract_error(faults: Sequence[Fault]) -> ContractError:
 def raw_problem(
     status: HTTPStatus, detail: str, request_id: str, close: bool = True, headers: Mapping[str, str] | None = None
 ) -> bytes:
-    """Return a whole HTTP answer for a request that never became one of the application.
+    """Return a complete HTTP response for a request that never reached the application.
 
     Args:
         status: The status.
         detail: What to do about it.
-        request_id: By which it is found in the log.
-        close: Whether the answer ends its connection.
+        request_id: The id of the request in the log.
+        close: Whether the response closes its connection.
         headers: More headers.
     """
     body = orjson.dumps(problem_body(status, detail, (), request_id))
@@ -141,7 +141,7 @@ def raw_problem(
 
 
 def problem_body(status: int, detail: str, faults: Sequence[Fault] = (), request_id: str = "") -> dict[str, Any]:
-    """Return the members of a problem document; "error" repeats the detail for Open Inference Protocol clients."""
+    """Return the members of a problem document. "error" repeats the detail for Open Inference Protocol clients."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,

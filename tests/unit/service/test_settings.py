@@ -87,7 +87,7 @@ def test_all_problems_are_told_at_once() -> None:
         BAKEHOUSE_TREADS="4", WEB_CONCURRENCY="0", BAKEHOUSE_MAX_ROWS="x", BAKEHOUSE_HEALTH_PORT="8080", BAKEHOUSE_="1"
     )
     assert message == (
-        "The settings are wrong: BAKEHOUSE_ is no setting; BAKEHOUSE_TREADS is no setting; "
+        "The settings are wrong: BAKEHOUSE_ is not a setting; BAKEHOUSE_TREADS is not a setting; "
         "WEB_CONCURRENCY must be 1 to 64; BAKEHOUSE_MAX_ROWS must be a whole number; "
         "BAKEHOUSE_HEALTH_PORT must differ from BAKEHOUSE_HTTP_PORT. See python -m service --help."
     )
@@ -104,9 +104,8 @@ def test_the_two_ports_must_differ() -> None:
 )
 def test_variables_of_a_kubernetes_service_are_explained(name: str) -> None:
     """Kubernetes sets them beside a Service called bakehouse; the message says how to stop that."""
-    assert f"{name} is no setting (from a Kubernetes Service called bakehouse? set enableServiceLinks: false)" in (
-        refusal(**{name: "tcp://10.0.0.1:8080"})
-    )
+    hint = "(if a Kubernetes Service called bakehouse sets it, set enableServiceLinks: false)"
+    assert f"{name} is not a setting {hint}" in refusal(**{name: "tcp://10.0.0.1:8080"})
 
 
 def test_another_unknown_name_gets_no_such_hint() -> None:
@@ -119,8 +118,8 @@ def test_the_table_has_a_row_for_each_setting() -> None:
     header, rule, *rows = settings_table().splitlines()
     assert header.count("|") == rule.count("|") == 6
     assert [row.split("`")[1] for row in rows] == [item.metadata["name"] for item in fields(Settings)]
-    assert "| `BAKEHOUSE_MAX_ROWS` | `10000` | rows | 1 to 10000000 | The most rows of one request. |" in rows
-    assert "| `BAKEHOUSE_HOST` | `0.0.0.0` |  |  | The address to listen on. |" in rows
+    assert "| `BAKEHOUSE_MAX_ROWS` | `10000` | rows | 1 to 10000000 | Maximum number of rows in one request. |" in rows
+    assert "| `BAKEHOUSE_HOST` | `0.0.0.0` |  |  | Address to listen on. |" in rows
     assert any(row.startswith("| `BAKEHOUSE_TLS_KEY` |  | file |") for row in rows)
     assert any(row.startswith("| `BAKEHOUSE_REDIRECT_TO_HTTPS` | `false` | true or false |") for row in rows)
     assert all(row.count("|") == 6 for row in rows)
