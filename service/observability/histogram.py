@@ -1,4 +1,4 @@
-"""Counts a great many values by bin at once."""
+"""Counts many values by bin at once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,15 +10,15 @@ from service.artifact.reference import CategoryBins, Ranges
 
 
 class NumberCounter:
-    """Counts columns of numbers, all of them at once.
+    """Counts all columns of numbers at once.
 
     Args:
-        columns: The bins of each column, and at which place the counts of these begin.
+        columns: For each column its bins, and the place of its first count.
     """
 
     def __init__(self, columns: Sequence[tuple[Ranges, int]]) -> None:
         width = max(len(ranges.bounds) for ranges, _ in columns)
-        # Where a column has fewer bounds than others, its last one is repeated, and no number is in between.
+        # A column with fewer bounds than others repeats its last bound. No number falls between equal bounds.
         self._bounds = [np.array(_filled(ranges.bounds, width)) for ranges, _ in columns]
         places = [[begin + cell for cell in _filled(ranges.cells, width + 1)] for ranges, begin in columns]
         self._places = np.array(places, dtype=np.intp).ravel()
@@ -28,10 +28,10 @@ class NumberCounter:
         """Return how many values are in each bin.
 
         Args:
-            values: Of shape (n_columns, n_samples), each row in one piece of memory; NaN for what is missing.
-            n_places: How many bins there are, these and others.
+            values: Shape (n_columns, n_samples), C-contiguous. NaN is a missing value.
+            n_places: The number of all bins, including those of other counters.
         """
-        n_below = np.zeros(self._shape, dtype=np.int64)  # first none, then up to each bound, in the end all
+        n_below = np.zeros(self._shape, dtype=np.int64)  # values below each bound; the first is 0, the last is all
         n_below[:, 1:-1] = list(map(np.ndarray.searchsorted, np.sort(values, axis=1), self._bounds))
         n_below[:, -1] = values.shape[1]
         n_in_cells = np.diff(n_below, axis=1).ravel()
@@ -43,11 +43,11 @@ def _filled(values: tuple[Any, ...], width: int) -> tuple[Any, ...]:
 
 
 class CategoryPlaces(dict[Any, int]):
-    """Where each value of a column is counted; values that it does not hold, too."""
+    """Maps each value of a column to the place of its count. Values without a bin get the place of all others."""
 
     def __init__(self, values: CategoryBins, begin: int) -> None:
         super().__init__((value, begin + number) for value, number in values.of_value.items())
-        self._of_others = begin + values.of_others
+        self._other_place = begin + values.of_others
 
     def __missing__(self, _value: Any) -> int:
-        return self._of_others
+        return self._other_place

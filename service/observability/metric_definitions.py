@@ -1,6 +1,6 @@
-"""Every Prometheus series, declared once: library objects, scrape and docs/reference/metrics.md are made of this.
+"""Declares every Prometheus series once. Metrics objects, scrapes and docs/reference/metrics.md use these declarations.
 
-Clients cannot make series: each label has fixed words, or values that the artifact or the operator decided on.
+Clients cannot create series: each label has fixed values, or values from the artifact or the operator.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,20 +17,20 @@ from service.observability.request_context import METHODS, UNMATCHED
 COUNTER, GAUGE, HISTOGRAM = Counter, Gauge, Histogram
 Kind = TypeVar("Kind", Counter, Gauge, Histogram)
 
-# 1 ms is a compiled model on an idle machine, 10 s is beyond what a client waits for.
+# A compiled model on an idle machine takes 1 ms. No client waits longer than 10 s.
 DURATION_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-# Waiting is short or the server is overloaded: what is between matters more than how long above a second.
+# Most waits are short; longer ones mean overload. So the buckets are fine below one second and end at 2.5 s.
 WAIT_BUCKETS_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 BATCH_REQUESTS_BUCKETS = (1, 2, 4, 8, 16, 32)
 BATCH_ROWS_BUCKETS = (1, 3, 10, 30, 100, 300, 1000)
 
 
 class LabelValues(NamedTuple):
-    """The values of a label that are no fixed words.
+    """The values of a label without a fixed list.
 
     Args:
-        text: What they are.
-        at_most: How many there can be in one server, for each combination of the labels before it.
+        text: A description of the values.
+        at_most: The most values in one server, for each combination of the labels before this one.
     """
 
     text: str
@@ -41,14 +41,14 @@ class MetricDefinition(NamedTuple, Generic[Kind]):
     """A family of series.
 
     Args:
-        kind: The library's class, which is its type.
-        name: As it is exposed.
-        unit: Of its value, or what is counted.
-        help: One sentence.
-        labels: What each label may be, VERSION first; that one is filled in by Metrics.
-        only: Where there is such a series; everywhere if empty.
-        buckets: The upper bounds of a histogram's.
-        combine: How the gauges of several serving processes become one.
+        kind: The class of prometheus_client. It decides the type.
+        name: The name in a scrape.
+        unit: The unit of the value, or the thing that is counted.
+        help: The help text, in sentences.
+        labels: The possible values of each label, VERSION first. Metrics fills in the version.
+        only: The condition under which the series exists. Empty if it always exists.
+        buckets: The upper bounds of a histogram's buckets.
+        combine: How to combine the gauges of several serving processes into one.
     """
 
     kind: type[Kind]
@@ -62,13 +62,13 @@ class MetricDefinition(NamedTuple, Generic[Kind]):
 
     @property
     def type(self) -> str:
-        """The type of OpenMetrics: counter, gauge or histogram."""
+        """The OpenMetrics type: counter, gauge or histogram."""
         return self.kind.__name__.lower()
 
     @property
     def at_most(self) -> int:
-        """How many series there can be in one server."""
-        samples = len(self.buckets) + 3 if self.buckets else 1  # of a histogram also infinity, count and sum
+        """The most series that one server can have."""
+        samples = len(self.buckets) + 3 if self.buckets else 1  # a histogram also has infinity, count and sum
         return samples * prod(map(_n_values, self.labels.values()))
 
 
@@ -99,34 +99,34 @@ ERROR_CODES = (
 STATES = ("idle", "head", "body", "working", "answer", "lingering")
 REFUSAL_REASONS = ("queue_full", "too_many_connections", "too_many_bytes", "slow_head", "slow_body", "malformed")
 CHECKS, RESULTS = ("gate", "smoke"), ("passed", "refused")
-FEATURE = LabelValues("the most important features, BAKEHOUSE_DRIFT_FEATURES (50) of them", 50)
-BIN = LabelValues(f"ranges or values of training, and what is not among them; at most {MAX_BINS}", MAX_BINS)
-KINDS_OF_BINS = ", ".join(f"`{kind}`" for kind in (INSIDE, OUTSIDE, MISSING, UNKNOWN, OTHER))
-BIN_KIND = LabelValues(f"one of {KINDS_OF_BINS}, each bin has one", 1)
-WATCHED, PREDICTIONS_WATCHED = "where drift is looked for", "where drift of predictions is looked for"
+FEATURE = LabelValues("the most important features, as many as BAKEHOUSE_DRIFT_FEATURES (50)", 50)
+BIN = LabelValues(f"ranges or values from training, and bins for all others; at most {MAX_BINS}", MAX_BINS)
+BIN_KINDS = ", ".join(f"`{kind}`" for kind in (INSIDE, OUTSIDE, MISSING, UNKNOWN, OTHER))
+BIN_KIND = LabelValues(f"{BIN_KINDS}; one for each bin", 1)
+WITH_DRIFT, WITH_PREDICTION_DRIFT = "if drift is counted", "if drift of predictions is counted"
 CPU_LIMITED, MEMORY_LIMITED = "with a CPU limit", "with a memory limit"
 FEEDBACK_RESULTS, ERROR_SIGNS = ("accepted", "repeated", "unknown"), ("over", "under")
 PREDICTION_LOG_RESULTS = ("written", "dropped")
-WITH_FEEDBACK = "where true values are taken"
-OF_NUMBERS = f"{WITH_FEEDBACK}, for regression"
-OF_CLASSES = f"{WITH_FEEDBACK}, for classification"
-OF_PROBABILITIES = f"{OF_CLASSES} with probabilities"
-BATCHED = "where the model is served in batches"
-WITH_TLS = "where the server speaks TLS"
+WITH_FEEDBACK = "with feedback"
+REGRESSION_FEEDBACK = f"{WITH_FEEDBACK}, for regression"
+CLASSIFICATION_FEEDBACK = f"{WITH_FEEDBACK}, for classification"
+PROBABILITY_FEEDBACK = f"{CLASSIFICATION_FEEDBACK} with probabilities"
+BATCHED = "if the model is served in batches"
+WITH_TLS = "with TLS"
 
 HTTP_REQUESTS = MetricDefinition(
     COUNTER,
     "bakehouse_http_requests_total",
     "requests",
-    "Requests answered, those that were refused before they reached a route included.",
+    "Requests answered, including those refused before they reached a route.",
     {"version": VERSION, "route": ROUTES, "method": METHODS, "status": STATUSES},
 )
 HTTP_DURATION = MetricDefinition(
     HISTOGRAM,
     "bakehouse_http_request_duration_seconds",
     "seconds",
-    "From the moment all of a request was there to its answer, the time it waited for a thread included; 0 where it "
-    "was refused before a route was found.",
+    "Time from the arrival of the whole request to its response, including the wait for a thread. 0 if the request was "
+    "refused before it reached a route.",
     {"version": VERSION, "route": ROUTES},
     buckets=DURATION_BUCKETS_SECONDS,
 )
@@ -134,45 +134,50 @@ IN_FLIGHT = MetricDefinition(
     GAUGE,
     "bakehouse_http_requests_in_flight",
     "requests",
-    "Requests that are there and not answered: they wait for a thread, or one works on them.",
+    "Requests that wait for a thread, or that a thread works on.",
 )
 REFUSED = MetricDefinition(
     COUNTER,
     "bakehouse_http_requests_refused_total",
     "requests",
-    "Requests and connections that were refused, or given up, before they reached the application.",
+    "Requests and connections refused or dropped before they reached the application.",
     {"reason": REFUSAL_REASONS},
 )
 REQUEST_BYTES = MetricDefinition(
     COUNTER,
     "bakehouse_http_request_body_bytes_total",
     "bytes",
-    "Bodies of requests that the application answered, as they were sent.",
+    "Bytes in the bodies of requests that the application answered, as sent.",
 )
 RESPONSE_BYTES = MetricDefinition(
-    COUNTER, "bakehouse_http_response_body_bytes_total", "bytes", "Bodies of the application's answers."
+    COUNTER, "bakehouse_http_response_body_bytes_total", "bytes", "Bytes in the bodies of the application's responses."
 )
-THREADS = MetricDefinition(GAUGE, "bakehouse_threads", "threads", "Threads that work on requests.")
-THREADS_BUSY = MetricDefinition(GAUGE, "bakehouse_threads_busy", "threads", "Threads that work on a request right now.")
+THREADS = MetricDefinition(GAUGE, "bakehouse_threads", "threads", "Worker threads.")
+THREADS_BUSY = MetricDefinition(
+    GAUGE, "bakehouse_threads_busy", "threads", "Worker threads that work on a request now."
+)
 QUEUE_REQUESTS = MetricDefinition(GAUGE, "bakehouse_queue_requests", "requests", "Requests that wait for a thread.")
 QUEUE_LIMIT = MetricDefinition(
-    GAUGE, "bakehouse_queue_limit", "requests", "Requests that may wait for a thread; further ones are refused."
+    GAUGE,
+    "bakehouse_queue_limit",
+    "requests",
+    "Most requests that may wait for a thread. Further requests are refused.",
 )
 QUEUE_WAIT = MetricDefinition(
     HISTOGRAM,
     "bakehouse_queue_wait_seconds",
     "seconds",
-    "How long requests waited for a thread; those that need none are not counted.",
+    "Time that requests waited for a thread. Requests that need no thread are not counted.",
     buckets=WAIT_BUCKETS_SECONDS,
 )
 CONNECTIONS = MetricDefinition(
-    GAUGE, "bakehouse_connections", "connections", "Open connections, by what they wait for.", {"state": STATES}
+    GAUGE, "bakehouse_connections", "connections", "Open connections by state.", {"state": STATES}
 )
 CONNECTIONS_LIMIT = MetricDefinition(
-    GAUGE, "bakehouse_connections_limit", "connections", "Connections that may be open at a time."
+    GAUGE, "bakehouse_connections_limit", "connections", "Most connections that may be open at the same time."
 )
 CPU_LIMIT = MetricDefinition(
-    GAUGE, "bakehouse_cpu_limit_cores", "CPUs", "CPU time that the container may use in a second.", only=CPU_LIMITED
+    GAUGE, "bakehouse_cpu_limit_cores", "CPUs", "CPU seconds that the container may use per second.", only=CPU_LIMITED
 )
 CPU_PERIODS = MetricDefinition(
     COUNTER, "bakehouse_cpu_periods_total", "periods", "Periods in which the CPU limit was enforced.", only=CPU_LIMITED
@@ -181,14 +186,14 @@ CPU_THROTTLED_PERIODS = MetricDefinition(
     COUNTER,
     "bakehouse_cpu_throttled_periods_total",
     "periods",
-    "Periods in which the container had to wait because its CPU time was used up.",
+    "Periods in which the container was throttled because it used up its CPU time.",
     only=CPU_LIMITED,
 )
 CPU_THROTTLED_SECONDS = MetricDefinition(
     COUNTER,
     "bakehouse_cpu_throttled_seconds_total",
     "seconds",
-    "How long the container's threads had to wait because its CPU time was used up.",
+    "Time that the container's threads were throttled because it used up its CPU time.",
     only=CPU_LIMITED,
 )
 MEMORY_LIMIT = MetricDefinition(
@@ -198,7 +203,7 @@ BATCH_REQUESTS = MetricDefinition(
     HISTOGRAM,
     "bakehouse_batch_requests",
     "requests",
-    "Requests that the engine answered together; predictions made again for feedback are among them.",
+    "Requests that the engine answered together, including predictions repeated for feedback.",
     only=BATCHED,
     buckets=BATCH_REQUESTS_BUCKETS,
 )
@@ -206,7 +211,7 @@ BATCH_ROWS = MetricDefinition(
     HISTOGRAM,
     "bakehouse_batch_rows",
     "rows",
-    "Rows that the engine answered together; those of feedback are among them.",
+    "Rows that the engine answered together, including rows predicted again for feedback.",
     only=BATCHED,
     buckets=BATCH_ROWS_BUCKETS,
 )
@@ -214,7 +219,7 @@ BATCH_WAIT = MetricDefinition(
     HISTOGRAM,
     "bakehouse_batch_wait_seconds",
     "seconds",
-    "How long requests waited for the engine to be free.",
+    "Time that requests waited for the engine.",
     only=BATCHED,
     buckets=WAIT_BUCKETS_SECONDS,
 )
@@ -225,20 +230,22 @@ PREDICTION_ERRORS = MetricDefinition(
     COUNTER,
     "bakehouse_prediction_errors_total",
     "requests",
-    "Prediction requests refused, by code of the first error.",
+    "Prediction requests refused, by the code of the first error.",
     {"version": VERSION, "code": ERROR_CODES},
 )
 MODEL_INFO = MetricDefinition(
     GAUGE,
     "bakehouse_model_info",
     "",
-    "Always 1: the model that is served, and the engine that answers for it.",
+    "Always 1. The labels name the served model and its engine.",
     {
         "version": VERSION,
         "name": LabelValues("the model name", 1),
         "digest": LabelValues("the artifact's digest", 1),
         "engine": LabelValues("the engine's name", 1),
-        "exact": LabelValues("true if its answers are the estimator's to the bit, else false", 1),
+        "exact": LabelValues(
+            "`true` if the engine's predictions equal the estimator's bit for bit, otherwise `false`", 1
+        ),
     },
     combine="livemax",
 )
@@ -246,69 +253,69 @@ MODEL_LOAD_SECONDS = MetricDefinition(
     GAUGE,
     "bakehouse_model_load_seconds",
     "seconds",
-    "How long it took to verify and load the model and to replay its golden requests.",
+    "Time to verify and load the model and to replay its golden requests.",
     combine="livemax",
 )
 MODEL_SCORE = MetricDefinition(
     GAUGE,
     "bakehouse_model_score",
     "",
-    "What the model scored on held-out rows when it was baked; greater is better.",
-    {"version": VERSION, "score": LabelValues("scores of the model card, as scikit-learn names them", 20)},
+    "Score of the model on held-out rows at the bake. Greater is better.",
+    {"version": VERSION, "score": LabelValues("scores of the model card, with scikit-learn's names", 20)},
     combine="livemax",
 )
 GOLDEN_REQUESTS = MetricDefinition(
     GAUGE,
     "bakehouse_golden_requests",
     "requests",
-    "Golden requests that were replayed at the start, with the answers of the bake.",
+    "Golden requests replayed at the start. Their predictions matched those of the bake.",
     combine="livemax",
 )
 FEATURE_ROWS = MetricDefinition(
     COUNTER,
     "bakehouse_feature_rows_total",
     "rows",
-    "Rows predicted, by the bin that their value of a feature is in; some of many stand for all.",
+    "Rows predicted, by the bin of their value of the feature. Under high load, sampled rows carry weights.",
     {"version": VERSION, "feature": FEATURE, "bin": BIN, "kind": BIN_KIND},
-    only=WATCHED,
+    only=WITH_DRIFT,
 )
 PREDICTION_ROWS = MetricDefinition(
     COUNTER,
     "bakehouse_prediction_rows_total",
     "rows",
-    "Rows predicted, by the bin that their prediction is in; some of many stand for all.",
+    "Rows predicted, by the bin of their prediction. Under high load, sampled rows carry weights.",
     {"version": VERSION, "bin": BIN, "kind": BIN_KIND},
-    only=PREDICTIONS_WATCHED,
+    only=WITH_PREDICTION_DRIFT,
 )
 FEATURE_REFERENCE = MetricDefinition(
     GAUGE,
     "bakehouse_feature_reference_ratio",
     "share",
-    "Share of the training rows in the same bin of the feature.",
+    "Share of the training rows in this bin of the feature.",
     {"version": VERSION, "feature": FEATURE, "bin": BIN, "kind": BIN_KIND},
-    only=WATCHED,
+    only=WITH_DRIFT,
 )
 PREDICTION_REFERENCE = MetricDefinition(
     GAUGE,
     "bakehouse_prediction_reference_ratio",
     "share",
-    "Share of the training rows whose prediction was in the same bin.",
+    "Share of the training rows whose prediction is in this bin.",
     {"version": VERSION, "bin": BIN, "kind": BIN_KIND},
-    only=PREDICTIONS_WATCHED,
+    only=WITH_PREDICTION_DRIFT,
 )
 FEATURE_IMPORTANCE = MetricDefinition(
     GAUGE,
     "bakehouse_feature_importance",
     "",
-    "How much predictions changed at the bake when the values of the feature were mixed up.",
+    "How much predictions changed at the bake when the feature's values were shuffled.",
     {"version": VERSION, "feature": FEATURE},
-    only=WATCHED,
+    only=WITH_DRIFT,
 )
 FEEDBACK_ROWS = MetricDefinition(
     COUNTER,
     "bakehouse_feedback_rows_total",
     "rows",
-    "Rows whose true value was told: accepted, repeated (it was known already), unknown (not remembered here).",
+    "Rows of feedback: accepted, repeated (the true value was already known) or unknown (the row is not remembered).",
     {"version": VERSION, "result": FEEDBACK_RESULTS},
     only=WITH_FEEDBACK,
 )
@@ -316,56 +323,56 @@ FEEDBACK_ERROR = MetricDefinition(
     COUNTER,
     "bakehouse_feedback_error_total",
     "units of the target",
-    "By how much predictions were over the truth, and by how much under it, summed up over accepted rows.",
+    "Sum of the errors of accepted rows: how far predictions were over, and how far under, the true value.",
     {"version": VERSION, "sign": ERROR_SIGNS},
-    only=OF_NUMBERS,
+    only=REGRESSION_FEEDBACK,
 )
 FEEDBACK_SQUARED_ERROR = MetricDefinition(
     COUNTER,
     "bakehouse_feedback_squared_error_total",
-    "squares of the target's",
-    "Squared errors of predictions, summed up over accepted rows.",
+    "squared units of the target",
+    "Sum of the squared errors of accepted rows.",
     {"version": VERSION},
-    only=OF_NUMBERS,
+    only=REGRESSION_FEEDBACK,
 )
 FEEDBACK_CORRECT = MetricDefinition(
     COUNTER,
     "bakehouse_feedback_correct_total",
     "rows",
-    "Accepted rows whose class was predicted.",
+    "Accepted rows whose true class was predicted.",
     {"version": VERSION},
-    only=OF_CLASSES,
+    only=CLASSIFICATION_FEEDBACK,
 )
 FEEDBACK_LOG_LOSS = MetricDefinition(
     COUNTER,
     "bakehouse_feedback_log_loss_total",
     "nats",
-    "Log losses, summed up over accepted rows.",
+    "Sum of the log losses of accepted rows.",
     {"version": VERSION},
-    only=OF_PROBABILITIES,
+    only=PROBABILITY_FEEDBACK,
 )
 FEEDBACK_BRIER = MetricDefinition(
     COUNTER,
     "bakehouse_feedback_brier_total",
     "",
-    "Brier losses, summed up over accepted rows: of the second class where there are two, else over all classes.",
+    "Sum of the Brier losses of accepted rows. With two classes, only the second one is used.",
     {"version": VERSION},
-    only=OF_PROBABILITIES,
+    only=PROBABILITY_FEEDBACK,
 )
 FEEDBACK_REMEMBERED = MetricDefinition(
     GAUGE,
     "bakehouse_feedback_remembered_bytes",
     "bytes",
-    "Memory of predictions whose true values may still be told.",
+    "Memory for predictions that can still get feedback.",
     only=WITH_FEEDBACK,
 )
 PREDICTION_LOG_ROWS = MetricDefinition(
     COUNTER,
     "bakehouse_prediction_log_rows_total",
     "rows",
-    "Rows that were written to the prediction log, and those that it could not take.",
+    "Rows written to the prediction log, and rows dropped because it could not take them.",
     {"result": PREDICTION_LOG_RESULTS},
-    only="where predictions are logged",
+    only="if predictions are logged",
 )
 LOG_LINES_DROPPED = MetricDefinition(
     COUNTER,
@@ -378,27 +385,27 @@ RELEASE_CHECKS = MetricDefinition(
     COUNTER,
     "bakehouse_release_checks_total",
     "checks",
-    "Checks of releases that told this server how they ended: check --live (gate) and smoke --health-url.",
+    "Release checks that reported their result to this server: check --live (gate) and smoke --health-url.",
     {"check": CHECKS, "result": RESULTS},
 )
 PROCESSES_STARTED = MetricDefinition(
     COUNTER,
     "bakehouse_processes_started_total",
     "processes",
-    "Serving processes that the server started; above WEB_CONCURRENCY, some were replaced.",
+    "Serving processes started. If it exceeds WEB_CONCURRENCY, processes were replaced.",
 )
 TLS_EXPIRY = MetricDefinition(
     GAUGE,
     "bakehouse_tls_certificate_expiry_timestamp_seconds",
     "seconds since 1970",
-    "When the certificate that is in use ends.",
+    "Expiry of the certificate in use.",
     only=WITH_TLS,
 )
 PROCESS = (
     MetricDefinition(COUNTER, "process_cpu_seconds_total", "seconds", "CPU time used, user and system."),
     MetricDefinition(GAUGE, "process_start_time_seconds", "seconds since 1970", "When the server started."),
     MetricDefinition(
-        GAUGE, "process_resident_memory_bytes", "bytes", "Resident memory; what processes share is counted in each."
+        GAUGE, "process_resident_memory_bytes", "bytes", "Resident memory. Shared memory is counted in each process."
     ),
     MetricDefinition(GAUGE, "process_virtual_memory_bytes", "bytes", "Virtual memory."),
     MetricDefinition(GAUGE, "process_open_fds", "descriptors", "Open file descriptors."),

@@ -1,4 +1,4 @@
-"""What is counted, and how it is written out; one process keeps its series in memory, several in shared files."""
+"""Counts and exposes metrics. One process keeps its series in memory. Several processes keep them in shared files."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,17 +22,17 @@ from service.observability.metric_definitions import GAUGE, HISTOGRAM, Kind, Met
 from service.observability.request_context import METHODS, OTHER_METHOD, UNMATCHED
 
 OPENMETRICS_END = b"# EOF\n"
-FILES_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client takes the folder from the environment only
+FILES_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads the folder only from the environment
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 CPU_SECONDS = "process_cpu_seconds_total"
 COMBINE: dict[str, Callable[[list[float]], float]] = {
-    # In whole ticks: floats that are added in another order can give a little less, and a counter must never fall.
+    # Round to whole ticks: floats added in another order can give a smaller sum, and a counter must never fall.
     CPU_SECONDS: lambda seconds: round(sum(seconds) * CLOCK_TICKS) / CLOCK_TICKS,
     "process_start_time_seconds": min,
     "process_max_fds": min,
 }
-MAX_READINGS = 10  # of the processes, until none started or ended meanwhile; one reading takes under a millisecond
-# These exist from the start, so that the first failure is seen as a rise.
+MAX_READINGS = 10  # repeat while processes start or end during a reading; one reading takes less than a millisecond
+# These series exist from the start. So the first failure is visible as an increase.
 EXPECTED_REQUESTS = (
     ("/predict", "POST", "2xx"),
     ("/predict", "POST", "4xx"),
@@ -42,38 +42,38 @@ EXPECTED_REQUESTS = (
 )
 
 Samples = Iterable[tuple[MetricDefinition[Any], float]]
-# Called at each scrape, with whether OpenMetrics is wanted; returns text in that format, without its end. It may set
-# series of this process instead, and return nothing.
+# Called at each scrape. The argument is true for OpenMetrics. It returns text in that format, without the end marker.
+# It may set series of this process instead, and return nothing.
 Source = Callable[[bool], bytes]
 
-disable_created_metrics()  # a series beside each series that says when it began; the process has a start time already
+disable_created_metrics()  # no extra series with the start time of each series; the process has a start time
 
 
 def share_series(directory: Path, slot: int) -> None:
-    """Keep the series that are made from now on in files of this slot, added up over all slots at a scrape.
+    """Keep all series created from now on in files of this slot. A scrape adds up the files of all slots.
 
-    A process that takes over the slot of a dead one goes on with its counters, so files do not pile up.
+    A process that takes over the slot of a dead process continues its counters. So files do not accumulate.
 
     Args:
-        directory: Where the files of all processes are; in memory.
-        slot: This process's place among the serving processes.
+        directory: The folder, in memory, with the files of all processes.
+        slot: The number of this serving process.
     """
     os.environ[FILES_VARIABLE] = str(directory)
     values.ValueClass = values.MultiProcessValue(process_identifier=lambda: slot)
 
 
 def forget_gauges(directory: Path, slot: int) -> None:
-    """Remove what a dead process said of the moment, such as its requests in flight; its counts stay."""
+    """Remove the gauges of a dead process, such as its requests in flight. Its counters stay."""
     mark_process_dead(slot, str(directory))
 
 
 class Metrics:
-    """The series of one serving process, and how they are written out.
+    """Counts in the series of one serving process and exposes them.
 
     Args:
         master: The process id of the server's master.
-        shared: The folder of share_series, or None for one process.
-        model_version: Of the model that is served.
+        shared: The folder of share_series, or None for a single process.
+        model_version: The version of the served model.
     """
 
     def __init__(self, master: int, shared: Path | None = None, model_version: str = "") -> None:
@@ -88,8 +88,8 @@ class Metrics:
         self.add_source(text_of(container_samples))
         self.add_source(text_of(partial(process_samples, master)))
 
-        # A series by its labels, found quicker than the library does; as many as there are series.
-        self._series_of: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        # A cache of series by their labels: quicker than the lookup of the library, and no larger than the series.
+        self._request_series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         for request in EXPECTED_REQUESTS:
             self.metric(metric_definitions.HTTP_REQUESTS, *request)
             self.metric(metric_definitions.HTTP_DURATION, request[0])
@@ -107,20 +107,20 @@ class Metrics:
         self.queue_wait = self.metric(metric_definitions.QUEUE_WAIT)
 
     def metric(self, declared: MetricDefinition[Kind], *labels: str) -> Kind:
-        """Return one series, which exists from then on.
+        """Return one series. The first call creates it.
 
         Args:
             declared: Its family.
-            labels: The values of its labels in the order of the declaration; the model version is filled in.
+            labels: The values of its labels in the order of the declaration, without the model version.
         """
         with self._lock:
-            family: Kind = self._families.get(declared.name) or self._make(declared)
+            family: Kind = self._families.get(declared.name) or self._new_family(declared)
             self._families[declared.name] = family
         if declared.labels:
             family = family.labels(*([self._version] if "version" in declared.labels else []), *labels)
         return family
 
-    def _make(self, declared: MetricDefinition[Any]) -> Any:
+    def _new_family(self, declared: MetricDefinition[Any]) -> Any:
         options: dict[str, Any] = {"registry": None if self.shared else self._registry}
         if declared.kind is HISTOGRAM:
             options["buckets"] = declared.buckets
@@ -131,8 +131,8 @@ class Metrics:
     def add_source(self, source: Source) -> None:
         """Call a source of metrics at each scrape.
 
-        A source that sets gauges does so for this process only. Where processes share their series, another one may
-        answer the scrape, so such a source has to be called now and then as well.
+        A source sets gauges for this process only. If processes share their series, another process may answer the
+        scrape. So the process must also call such a source from time to time.
         """
         self._sources.append(source)
 
@@ -142,23 +142,23 @@ class Metrics:
         """Count one answered request.
 
         Args:
-            route: The route's pattern, never a path that a client made up.
+            route: The pattern of the route, never a path from a client.
             method: The HTTP method.
-            status: Of the answer.
-            seconds: From the whole request to the answer.
-            exemplar: By which one such request is found again.
+            status: The status of the response.
+            seconds: Time from the whole request to the response.
+            exemplar: Labels that identify this request, such as its trace id.
         """
         method = method if method in METHODS else OTHER_METHOD
         key = (route, method, status // 100)
-        found = self._series_of.get(key)
-        if found is None:
-            count = self.metric(metric_definitions.HTTP_REQUESTS, route, method, f"{status // 100}xx")
-            found = self._series_of[key] = count, self.metric(metric_definitions.HTTP_DURATION, route)
-        found[0].inc()
-        found[1].observe(seconds, exemplar)
+        series = self._request_series.get(key)
+        if series is None:
+            requests = self.metric(metric_definitions.HTTP_REQUESTS, route, method, f"{status // 100}xx")
+            series = self._request_series[key] = requests, self.metric(metric_definitions.HTTP_DURATION, route)
+        series[0].inc()
+        series[1].observe(seconds, exemplar)
 
     def count_refused(self, reason: str) -> None:
-        """Count one request, or connection, that never reaches the application."""
+        """Count one request or connection that never reaches the application."""
         self._refused[reason].inc()
 
     def count_error(self, code: str) -> None:
@@ -166,15 +166,15 @@ class Metrics:
         self.metric(metric_definitions.PREDICTION_ERRORS, code).inc()
 
     def count_check(self, check: str, result: str) -> None:
-        """Count how a check of a release ended.
+        """Count one release check and its result.
 
         Raises:
-            KeyError: If it is none of the words of such checks.
+            KeyError: If the check or the result is unknown.
         """
         self._checks[check, result].inc()
 
     def batch_counter(self) -> Callable[[int, int, Sequence[float]], None]:
-        """Return what counts a batch; its series exist from then on."""
+        """Return a function that counts a batch, and create its series."""
         requests, rows = self.metric(metric_definitions.BATCH_REQUESTS), self.metric(metric_definitions.BATCH_ROWS)
         wait = self.metric(metric_definitions.BATCH_WAIT)
 
@@ -187,7 +187,7 @@ class Metrics:
         return count
 
     def model_loaded(self, artifact: Artifact, seconds: float) -> None:
-        """Tell which model is served, what it scored when it was baked, and how long loading took."""
+        """Set the gauges of the served model: its name, its scores at the bake, and the time to load it."""
         engine = artifact.engine
         exact = str(bool(engine["exact"])).lower()
         self.metric(metric_definitions.MODEL_INFO, artifact.name, artifact.digest, engine["name"], exact).set(1)
@@ -197,24 +197,24 @@ class Metrics:
             self.metric(metric_definitions.MODEL_SCORE, name).set(score)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """Return all series in the format that an Accept header prefers, and that format's content type."""
+        """Return all series as text and their content type, in the format that the Accept header prefers."""
         try:
             encode, content_type = choose_encoder(accept)
-        except (TypeError, ValueError):  # the library reads the version in the header without a doubt
+        except (TypeError, ValueError):  # prometheus_client does not validate the version in the header
             encode, content_type = choose_encoder("")
         openmetrics = content_type.startswith("application/openmetrics-text")
         end = OPENMETRICS_END if openmetrics else b""
-        texts = [source(openmetrics) for source in self._sources]  # first, because some set series of the registry
+        texts = [source(openmetrics) for source in self._sources]  # first, because some sources set series
         return b"".join([encode(self._registry).removesuffix(end), *texts, end]), content_type
 
 
 class SharedSeries(Collector):
-    """The series of all processes, added up from their files while the processes write, start and are killed.
+    """Adds up the series of all processes from their files, while processes write, start and are killed.
 
-    prometheus_client creates a file empty and sets its size in a second step. It cannot read an empty file, so such a
-    file is left out: it holds no series yet. It can read any other state of a file, because it writes an entry before
-    it counts the entry, and enlarges a file before it writes to the new part. It also expects that files of gauges
-    disappear; no other file does.
+    prometheus_client creates a file empty and sets its size in a second step. It cannot read an empty file, so this
+    class skips such a file: it holds no series yet. prometheus_client can read any other state of a file. It writes an
+    entry before it counts the entry, and it enlarges a file before it writes to the new part. It also expects that
+    files of gauges disappear. No other file disappears.
 
     Args:
         directory: The folder of share_series.
@@ -224,14 +224,14 @@ class SharedSeries(Collector):
         self._directory = directory
 
     def collect(self) -> Iterator[Metric]:
-        """Yield each family, the values of its series added up over the processes."""
+        """Yield each family. The values of its series are sums over the processes."""
         yield from MultiProcessCollector.merge([str(path) for path in self._directory.glob("*.db") if _n_bytes(path)])
 
 
 def _n_bytes(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:  # forget_gauges was quicker
+    except FileNotFoundError:  # forget_gauges has just removed it
         return 0
 
 
@@ -240,7 +240,7 @@ class _Samples(Collector):
         self._samples = samples
 
     def collect(self) -> Iterator[Metric]:
-        """Yield a family of one series for each value that there is."""
+        """Yield a family with one series for each sample."""
         for declared, value in self._samples:
             metric = Metric(declared.name.removesuffix("_total"), declared.help, declared.type)
             metric.add_sample(declared.name, {}, value)
@@ -248,7 +248,7 @@ class _Samples(Collector):
 
 
 def text_of(read: Callable[[], Samples]) -> Source:
-    """Return the source that reads samples when a scrape comes, whichever process answers it."""
+    """Return a source that reads samples at each scrape. Any process can answer it."""
 
     def source(openmetrics: bool) -> bytes:
         samples: Any = _Samples(read())  # the encoders call nothing but collect
@@ -259,7 +259,7 @@ def text_of(read: Callable[[], Samples]) -> Source:
 
 
 def container_samples() -> Samples:
-    """Yield limits and throttling of the container, as far as there are any."""
+    """Yield the CPU and memory limits of the container and its throttling, if it has any."""
     if quota := cpu_quota():
         yield metric_definitions.CPU_LIMIT, quota.cores
         if throttling := quota.throttling():
@@ -271,37 +271,34 @@ def container_samples() -> Samples:
 
 
 def process_samples(master: int) -> Samples:
-    """Yield CPU, memory, descriptors and start time of the master and its processes; nothing where there is no /proc.
+    """Yield CPU, memory, descriptors and start time of the master and its processes. Yield nothing without /proc.
 
     Args:
         master: The process id of the master.
     """
     for _ in range(MAX_READINGS):
-        children, ended_ticks = family = _family(master)
-        of_name: dict[str, list[float]] = {}
+        children, ended_ticks = before = _children(master)
+        values_by_name: dict[str, list[float]] = {}
         for pid in (master, *children):
             for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect():
-                of_name.setdefault(metric.samples[0].name, []).append(metric.samples[0].value)
-        if family == _family(master):  # otherwise the CPU seconds of a process are missing, or counted twice
+                values_by_name.setdefault(metric.samples[0].name, []).append(metric.samples[0].value)
+        if before == _children(master):  # otherwise the CPU seconds of a process are missing, or counted twice
             break
-    if CPU_SECONDS in of_name:
-        of_name[CPU_SECONDS].append(ended_ticks / CLOCK_TICKS)
+    if CPU_SECONDS in values_by_name:
+        values_by_name[CPU_SECONDS].append(ended_ticks / CLOCK_TICKS)
     for declared in metric_definitions.PROCESS:
-        if found := of_name.get(declared.name):
-            yield declared, COMBINE.get(declared.name, sum)(found)
+        if process_values := values_by_name.get(declared.name):
+            yield declared, COMBINE.get(declared.name, sum)(process_values)
 
 
-def _family(master: int) -> tuple[list[int], int]:
-    """Return the process ids of the master's children, and the CPU ticks of those that ended."""
-    words = _proc(f"{master}/stat").rpartition(")")[2].split()
-    return _children(master), sum(map(int, words[13:15]))  # cutime and cstime, see proc_pid_stat(5)
+def _children(master: int) -> tuple[list[int], int]:
+    """Return the process ids of the master's children, and the CPU ticks of the children that ended."""
+    stat_fields = _read_proc(f"{master}/stat").rpartition(")")[2].split()
+    pids = [int(pid) for pid in _read_proc(f"{master}/task/{master}/children").split()]
+    return pids, sum(map(int, stat_fields[13:15]))  # cutime and cstime, see proc_pid_stat(5)
 
 
-def _children(pid: int) -> list[int]:
-    return [int(word) for word in _proc(f"{pid}/task/{pid}/children").split()]
-
-
-def _proc(name: str) -> str:
+def _read_proc(name: str) -> str:
     try:
         return (Path("/proc") / name).read_text()
     except OSError:

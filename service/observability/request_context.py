@@ -1,14 +1,14 @@
-"""What is known of one request: the worker begins it, the application fills it in, log line and metrics are made of it.
+"""The context of one request. The worker creates it, the application fills it in, and the log and metrics read it.
 
-It travels in the WSGI environ under one key, because WSGI gives an application no other place.
+The WSGI environ carries it under one key, because WSGI has no other place for it.
 """
 
 from dataclasses import dataclass
 from wsgiref.types import WSGIEnvironment
 
 CONTEXT = "bakehouse.request"
-UNMATCHED = "unmatched"  # the route of requests that no route answers
-OTHER_METHOD = "other"  # the method of requests whose method is the caller's own word
+UNMATCHED = "unmatched"  # the route of requests that match no route
+OTHER_METHOD = "other"  # stands for any method that is not in METHODS
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER_METHOD)
 
 
@@ -17,15 +17,15 @@ class RequestContext:
     """What is known of one request, from its first byte to its log line.
 
     Args:
-        request_id: The caller's X-Request-ID, else a new one.
-        route: The pattern of the route that answers; empty while none was found.
-        model_version: The version of the model that serves.
+        request_id: The caller's X-Request-ID, otherwise a new id.
+        route: The pattern of the matched route. Empty before the match.
+        model_version: The version of the served model.
         n_samples: How many rows were predicted.
-        problem_code: The code of the problem that answers; empty if the request succeeds.
+        problem_code: The code of the error response. Empty if the request succeeds.
         queue_seconds: How long the request waited for a thread.
-        trace_id: The trace that the request is part of; empty where there is none.
-        span_id: The request's own span, where traces are made.
-        sampled: Whether the trace is recorded, by the caller or here.
+        trace_id: The trace of the request. Empty without a trace.
+        span_id: The span of the request. Empty without tracing.
+        sampled: Whether the caller or this service records the trace.
     """
 
     request_id: str = ""
@@ -40,7 +40,7 @@ class RequestContext:
 
 
 def request_context(environ: WSGIEnvironment) -> RequestContext:
-    """Return the context of a request, a new one where the server began none."""
+    """Return the context of a request. Create it if the server has not."""
     context: RequestContext | None = environ.get(CONTEXT)
     if context is None:
         environ[CONTEXT] = context = RequestContext()

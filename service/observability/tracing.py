@@ -1,8 +1,8 @@
-"""Traces of requests, sent to a collector over OTLP/HTTP; imported only where BAKEHOUSE_TRACING is true.
+"""Sends traces of requests to a collector over OTLP/HTTP. It is imported only if BAKEHOUSE_TRACING is true.
 
-A request is a span, a child of the caller's where its traceparent tells one, and decode, predict and encode are spans
-in it. As in the log, nothing that a request holds is in them: neither its path nor an exception's message. Where to
-send them, how many, and as whom is told by OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT and others).
+Each request is a span. It is a child of the caller's span if the request has a traceparent. Decode, predict and encode
+are spans inside it. As in the log, spans contain nothing from the request: no path and no exception message.
+OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT and others) set the address, the sampling and the names.
 """
 
 import threading
@@ -32,7 +32,7 @@ from service import __version__
 from service.artifact.reader import Artifact
 from service.observability.request_context import METHODS, UNMATCHED, RequestContext, request_context
 
-FLUSH_SECONDS = 5.0  # how long a stop waits for spans to be sent; the chart's termination period has ten to spare
+FLUSH_SECONDS = 5.0  # a stop waits this long to send spans; the chart's termination period has ten seconds to spare
 NANOSECONDS = 1_000_000_000
 
 Arguments = ParamSpec("Arguments")
@@ -40,17 +40,21 @@ Result = TypeVar("Result")
 
 
 class Tracing:
-    """The spans of one serving process, made after the fork: a thread of its own sends them.
+    """Creates the spans of one serving process. Create it after the fork, because it starts a thread that sends them.
 
     Args:
-        artifact: Whose requests they are.
+        artifact: The served artifact.
     """
 
     def __init__(self, artifact: Artifact) -> None:
         model = {"bakehouse.model.name": artifact.name, "bakehouse.model.version": artifact.version}
-        own = {"service.name": "bakehouse", "service.version": __version__, "bakehouse.model.digest": artifact.digest}
-        # What the variables say of the service counts more than what is said here.
-        resource = Resource.create().merge(Resource({**own, **model})).merge(OTELResourceDetector().detect())
+        service = {
+            "service.name": "bakehouse",
+            "service.version": __version__,
+            "bakehouse.model.digest": artifact.digest,
+        }
+        # Attributes from OpenTelemetry's variables take precedence over these.
+        resource = Resource.create().merge(Resource({**service, **model})).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("bakehouse", __version__)
@@ -58,7 +62,7 @@ class Tracing:
         self._model = model
 
     def traced(self, application: WSGIApplication) -> WSGIApplication:
-        """Return the application with each request in a span, whose ids the application finds in the environ."""
+        """Return the application with each request in a span. The request context holds the ids of the span."""
 
         def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -69,9 +73,9 @@ class Tracing:
                 return start_response(line, headers, *error)
 
             request = request_context(environ)
-            span = self._span_of(environ, request.queue_seconds)
+            span = self._start_span(environ, request.queue_seconds)
             context = span.get_span_context()
-            if context.is_valid:  # it is not where OpenTelemetry is turned off by its own variable
+            if context.is_valid:  # it is invalid if OTEL_SDK_DISABLED is set
                 request.trace_id, request.span_id = format_trace_id(context.trace_id), format_span_id(context.span_id)
                 request.sampled = context.trace_flags.sampled
             with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
@@ -82,8 +86,8 @@ class Tracing:
 
         return answer
 
-    def _span_of(self, environ: WSGIEnvironment, queue_seconds: float) -> Span:
-        """Return a span that begins when the whole request was there, before it waited for a thread."""
+    def _start_span(self, environ: WSGIEnvironment, queue_seconds: float) -> Span:
+        """Return a span that begins when the whole request had arrived, before its wait for a thread."""
         method = environ["REQUEST_METHOD"]
         return self._tracer.start_span(
             method if method in METHODS else "HTTP",
@@ -96,7 +100,7 @@ class Tracing:
         )
 
     def stage(self, name: str, function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-        """Return the function with each of its calls in a span within that of the request."""
+        """Return the function with each call in a span inside the request's span."""
 
         def traced(*positional: Arguments.args, **named: Arguments.kwargs) -> Result:
             if not get_current_span().is_recording():
@@ -107,14 +111,14 @@ class Tracing:
         return traced
 
     def stop(self) -> None:
-        """Send what was not sent yet, as far as the collector takes it in a few seconds."""
+        """Send the remaining spans. Give up after FLUSH_SECONDS."""
         stopping = threading.Thread(target=self._provider.shutdown, name="flush", daemon=True)
         stopping.start()
         stopping.join(FLUSH_SECONDS)
 
 
 def _annotate_span(span: Span, method: str, request: RequestContext, status: int) -> None:
-    """Set what became of the request; names as in OpenTelemetry's semantic conventions for HTTP."""
+    """Add status, route and rows to the span. Names follow OpenTelemetry's semantic conventions for HTTP."""
     span.set_attribute("http.response.status_code", status)
     if request.n_samples:
         span.set_attribute("bakehouse.rows", request.n_samples)

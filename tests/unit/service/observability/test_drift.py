@@ -30,7 +30,7 @@ from service.artifact.manifest import REFERENCE
 from service.artifact.reference import Reference
 from service.codec.json_request import parse_request
 from service.inference.model import Model
-from service.observability.drift import MAX_COUNTS_FOR, ROWS_A_SECOND, ROWS_AT_ONCE, Drift
+from service.observability.drift import MAX_WEIGHT, ROWS_A_SECOND, ROWS_AT_ONCE, Drift
 from service.observability.metric_definitions import (
     FEATURE_IMPORTANCE,
     FEATURE_REFERENCE,
@@ -236,7 +236,7 @@ def test_what_is_remembered_of_a_long_request_does_not_keep_it_in_memory():
     drift = drift_of(AREA_REFERENCE, AREAS)
     rows = np.zeros((10_000, 1))
     drift("id", rows, {"predict": np.zeros(10_000)})
-    ((remembered, predictions),) = drift._requests
+    ((remembered, predictions),) = drift._buffer
     assert not np.shares_memory(rows, remembered)
     assert remembered.shape == (32, 1)
     assert predictions is not None
@@ -248,7 +248,7 @@ def test_rows_are_counted_as_soon_as_there_are_some_hundred():
     drift = drift_of(AREA_REFERENCE, AREAS)
     for _ in range(10 * ROWS_AT_ONCE + 3):
         watch(drift, AREAS, [(1.0, 1.0)])
-    assert drift._n_rows == len(drift._requests) == 3
+    assert drift._n_buffered == len(drift._buffer) == 3
 
 
 def test_requests_of_any_number_of_rows_are_counted_once():
@@ -272,12 +272,12 @@ def test_of_too_many_requests_some_count_for_all(n_times: int):
     random.seed(0)
     for number in range(n_requests):
         now += 1 / (n_times * ROWS_A_SECOND)
-        before = drift._n_rows
+        before = drift._n_buffered
         watch(drift, AREAS, [(1.0, 1.0) if number % 4 else (-1.0, 1.0)])
-        n_remembered += drift._n_rows != before
+        n_remembered += drift._n_buffered != before
     expected = {"outside": n_requests / 4, "inside": n_requests * 3 / 4}
     assert {kind: count for (_, _, kind), count in scrape(drift).items()} == pytest.approx(expected, rel=0.15)
-    n_drawn = n_requests / min(n_times, MAX_COUNTS_FOR)
+    n_drawn = n_requests / min(n_times, MAX_WEIGHT)
     assert n_remembered == pytest.approx(ROWS_A_SECOND + n_drawn, rel=0.3)  # at first, each of them
 
 
@@ -317,7 +317,7 @@ def test_a_model_without_a_prediction_a_row_has_no_prediction_series():
     """Of several targets there is no one distribution."""
     drift = drift_of({**AREA_REFERENCE, "predictions": {}}, AREAS)
     drift("id", np.array([[1.0]]), {"predict": np.array([[1.0, 2.0]])})
-    assert drift._requests[0][1] is None  # nor is it kept
+    assert drift._buffer[0][1] is None  # nor is it kept
     text = drift.exposition(False).decode()
     assert "bakehouse_prediction" not in text
     assert sum(scrape(drift).values()) == 1
@@ -535,7 +535,7 @@ def test_the_text_is_what_the_library_would_have_written(openmetrics: bool):
 def test_counts_are_written_with_every_digit():
     """A counter that is rounded stands still."""
     drift = drift_of(AREA_REFERENCE, AREAS)
-    drift._counts.add(np.full(len(drift._bins), 10**15 + 1))
+    drift._counters.add(np.full(len(drift._bins), 10**15 + 1))
     assert " 1000000000000001\n" in drift.exposition(False).decode()
 
 

@@ -102,9 +102,9 @@ def test_a_made_up_method_is_no_label(metrics: Metrics) -> None:
     """Clients cannot make series."""
     metrics.count_request("unmatched", "BREW", 405, 0.1)
     assert scrape(metrics)["bakehouse_http_requests_total", "other", "unmatched", "4xx", "v1"] == 1
-    assert len(metrics._series_of) == 1
+    assert len(metrics._request_series) == 1
     metrics.count_request("unmatched", "SMOKE", 405, 0.1)
-    assert len(metrics._series_of) == 1
+    assert len(metrics._request_series) == 1
 
 
 def test_durations_fall_into_buckets_from_a_millisecond_to_ten_seconds(metrics: Metrics) -> None:
