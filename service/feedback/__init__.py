@@ -1,4 +1,4 @@
-"""True values of earlier predictions: parsed, matched with remembered requests, counted as losses.
+"""Feedback: parses true values of earlier predictions, finds the remembered requests, and counts the losses.
 
 Imports inference and what it imports. Start at collector.py.
 """

@@ -1,8 +1,9 @@
-"""Ground truth: what was right for rows that were predicted here is told later, and the model's errors are counted.
+"""Compares predictions with true values that clients send later, and counts the errors of the model.
 
-A request's cells are remembered for a while, by its id; not its answers, because the model gives them again when the
-truth comes, off the hot path. A row has its truth once: whoever tells it again changes nothing. All are sums, so that
-error rates over any window, and over all pods, are for Prometheus to divide.
+The process remembers the cells of each request for some time, by the request's id. It does not remember predictions:
+the model repeats them when the true values arrive, so that requests do not pay for them. The first true value of a row
+counts, and repeated ones change nothing. All counters are sums. So Prometheus can compute error rates over any window
+and over all pods.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from service.artifact.contract import CLASSIFICATION, PREDICT, PREDICT_PROBA, RE
 from service.artifact.reader import Artifact
 from service.columns import concatenate, n_packed_rows, take, unpack
 from service.feedback.losses import LARGEST_LOSS, classification_losses, regression_losses
-from service.feedback.memory import Memory, Remembered
+from service.feedback.memory import Memory, RememberedRequest
 from service.feedback.parsing import Truth, parse_feedback
 from service.inference.model import Model
 from service.observability import metric_definitions
@@ -27,25 +28,25 @@ from service.settings import Settings
 
 
 def has_truth(artifact: Artifact) -> bool:
-    """Return whether there is something to compare a model's predictions with; what a cluster is called is no truth."""
+    """Return whether predictions of the model can have true values. Cluster labels have no ground truth."""
     outputs = [output.name for output in artifact.contract.outputs]
     return artifact.manifest["task"] in (REGRESSION, CLASSIFICATION) and PREDICT in outputs
 
 
 def why_no_feedback(settings: Settings, artifact: Artifact) -> str:
-    """Return why true values are not taken, or nothing."""
+    """Return why the service accepts no true values for this artifact, or an empty text if it accepts them."""
     contract, task = artifact.contract, artifact.manifest["task"]
     if not has_truth(artifact):
-        return "There is no truth to compare this model's answers with."
+        return "Predictions of this model have no ground truth, so it accepts no feedback."
     output = next(output for output in contract.outputs if output.name == PREDICT)
     if output.columns is not None or (task == CLASSIFICATION and contract.classes is None):
-        return "True values are only taken for models with one prediction a row."
+        return "Feedback is accepted only for models with one prediction per row."
     return "" if settings.feedback_bytes else "Feedback is turned off (BAKEHOUSE_FEEDBACK_BYTES is 0)."
 
 
 @dataclass(frozen=True)
 class FeedbackResult:
-    """How many rows that were told of had no truth before, had it already, and are of requests not remembered."""
+    """How many rows of the feedback were accepted, were repeated, and belong to requests that are not remembered."""
 
     accepted: int
     repeated: int
@@ -53,21 +54,28 @@ class FeedbackResult:
 
 
 class Claim(NamedTuple):
-    """Rows of a remembered request that get their truth now, and the places of their values in what was told."""
+    """Rows of a remembered request that get their true values now.
+
+    Args:
+        truth: The true values.
+        request: The remembered request.
+        rows: The rows in the request.
+        places: The places of their values in truth.values.
+    """
 
     truth: Truth
-    request: Remembered
+    request: RememberedRequest
     rows: list[int]
     places: list[int]
 
 
 class Feedback:
-    """Takes true values, and counts the errors of a model; for use by several threads.
+    """Accepts true values and counts the errors of a model. Several threads can use it.
 
     Args:
-        model: What predicted, and predicts again.
-        settings: For how long, and in how much memory, requests are remembered.
-        metrics: Where the errors are counted.
+        model: The model. It predicts again when true values arrive.
+        settings: How long, and in how much memory, to remember requests.
+        metrics: Counts the errors.
     """
 
     def __init__(self, model: Model, settings: Settings, metrics: Metrics) -> None:
@@ -86,35 +94,40 @@ class Feedback:
         self.memory = Memory(settings.feedback_bytes, settings.feedback_seconds, gauge)
 
     def update_gauges(self, _openmetrics: bool = False) -> bytes:
-        """Set how much memory is used; a source of metrics that has no text of its own."""
-        self.memory.look()
+        """Set the gauge of used memory. It is a source of metrics without text."""
+        self.memory.expire()
         return b""
 
     def record_truth(self, body: bytes) -> FeedbackResult:
-        """Count the errors of what a body tells the truth of; all of it, or nothing if some of it is refused.
+        """Count the errors of all rows in the body. If one row is invalid, no row counts.
 
         Raises:
-            ProblemError: If the body does not fit, as parse_feedback says, or does not fit what was predicted.
-            NotFoundError: If nothing that it names is remembered; its rows are counted as unknown all the same.
+            ProblemError: If the body is invalid (see parse_feedback) or does not match the remembered requests.
+            NotFoundError: If none of its requests is remembered. Its rows still count as unknown.
         """
         truths = parse_feedback(body, self._model.contract, self._max_rows)
         requests = [self.memory.find(truth.request_id) for truth in truths]
         known = [(truth, request) for truth, request in zip(truths, requests, strict=True) if request]
-        misfits = filter(None, (_misfit(truth, n_packed_rows(request[0])) for truth, request in known))
-        if faults := list(islice(misfits, MAX_FAULTS)):
+        mismatches = filter(None, (_mismatch(truth, n_packed_rows(request[0])) for truth, request in known))
+        if faults := list(islice(mismatches, MAX_FAULTS)):
             raise contract_error(faults)
         counts = self._count(known, sum(len(truth.values) for truth in truths))
-        for result, n_told in vars(counts).items():
-            self._counters[result].inc(n_told)
+        for result, n_rows in vars(counts).items():
+            self._counters[result].inc(n_rows)
         if not counts.accepted + counts.repeated:
             raise NotFoundError(
-                "No request of that id is remembered here: it was answered by another pod or process, or before a "
-                "restart, or too long ago, or never."
+                "No such request is remembered here. Another pod or process answered it, the server restarted, or the "
+                "request is too old or unknown. Retry: another pod may remember it."
             )
         return counts
 
-    def _count(self, known: Sequence[tuple[Truth, Remembered]], n_told: int) -> FeedbackResult:
-        """Count the errors of all rows that have no truth yet."""
+    def _count(self, known: Sequence[tuple[Truth, RememberedRequest]], n_rows: int) -> FeedbackResult:
+        """Count the errors of all rows that have no true value yet.
+
+        Args:
+            known: The true values of remembered requests.
+            n_rows: The number of rows in the feedback, including those of unknown requests.
+        """
         claims: list[Claim] = []
         n_known = 0
         try:
@@ -132,54 +145,56 @@ class Feedback:
                 self.memory.release(claim.truth.request_id, claim.request, claim.rows)
             raise
         n_accepted = sum(len(claim.rows) for claim in claims)
-        return FeedbackResult(n_accepted, n_known - n_accepted, n_told - n_known)
+        return FeedbackResult(n_accepted, n_known - n_accepted, n_rows - n_known)
 
     def _losses(self, claims: Sequence[Claim]) -> dict[str, float]:
-        """Return the sum of each loss over all rows that were claimed, at least one.
+        """Return the sum of each loss over all claimed rows, at least one.
 
         Raises:
-            ContractError: If one is too large to be counted.
+            ContractError: If a loss is too large to count, or the model refuses the rows.
         """
         columns = [take(unpack(claim.request[0]), claim.rows) for claim in claims]
         y_true = [claim.truth.values[place] for claim in claims for place in claim.places]
         try:
             answers = self._model.predict(concatenate(columns), self._outputs)
         except ContractError:
-            detail = "the model cannot predict for these rows again; the reason is in the service's log"
+            detail = "the model cannot repeat its predictions for these rows: see the service's log"
             raise contract_error([Fault("", "model_refused", detail)]) from None
         if self._place_of_class:
             y_pred = np.array([self._place_of_class.get(label, -1) for label in answers[PREDICT].tolist()])
             losses = classification_losses(np.array(y_true, np.intp), y_pred, answers.get(PREDICT_PROBA))
         else:
             losses = regression_losses(np.array(y_true, np.float64), answers[PREDICT].astype(np.float64))
-        countable = np.all([np.abs(values) <= LARGEST_LOSS for values in losses.values()], axis=0)  # not so for NaN
+        countable = np.all([np.abs(values) <= LARGEST_LOSS for values in losses.values()], axis=0)  # False for NaN
         if not countable.all():
             pointers = (f"{claim.truth.pointer}/y_true/{place}" for claim in claims for place in claim.places)
             refused = islice(compress(pointers, ~countable), MAX_FAULTS)
-            detail = "y_true is too far from the prediction to be counted"
+            detail = "y_true is too far from the prediction: its error is too large to count"
             raise contract_error([Fault(pointer, "out_of_range", detail) for pointer in refused])
         return {name: float(values.sum()) for name, values in losses.items()}
 
 
-def _misfit(truth: Truth, n_samples: int) -> Fault | None:
-    """Return how the truth does not fit the request that it is about."""
+def _mismatch(truth: Truth, n_samples: int) -> Fault | None:
+    """Return how the true values do not match their request of n_samples rows, or None if they match."""
     if truth.rows is None and len(truth.values) != n_samples:
-        detail = f"y_true must have one value for each of the {n_samples} rows of the request, or name rows"
+        detail = (
+            f"y_true must have one value for each of the {n_samples} rows of the request, or rows must list its rows"
+        )
         return Fault(f"{truth.pointer}/y_true", "wrong_length", detail)
     if truth.rows is not None and max(truth.rows) >= n_samples:
         place = next(place for place, row in enumerate(truth.rows) if row >= n_samples)
-        detail = f"the request has {n_samples} rows, the first one is 0"
+        detail = f"the request has {n_samples} rows: use row numbers from 0 to {n_samples - 1}"
         return Fault(f"{truth.pointer}/rows/{place}", "no_such_row", detail)
     return None
 
 
-def _counters(outputs: Sequence[str], of_classes: bool, metrics: Metrics) -> dict[str, Counter]:
-    """Return what is counted of a model, by the names that are used here; all there from the start, with 0."""
+def _counters(outputs: Sequence[str], is_classifier: bool, metrics: Metrics) -> dict[str, Counter]:
+    """Return the counters of a model by result and loss. All exist from the start, with the value 0."""
     counters = {
         result: metrics.metric(metric_definitions.FEEDBACK_ROWS, result)
         for result in metric_definitions.FEEDBACK_RESULTS
     }
-    if not of_classes:
+    if not is_classifier:
         counters |= {
             sign: metrics.metric(metric_definitions.FEEDBACK_ERROR, sign) for sign in metric_definitions.ERROR_SIGNS
         }

@@ -283,7 +283,7 @@ def test_nothing_known_is_a_404_that_says_why_and_is_counted(client_of: ClientOf
     client = client_of()
     status, problem = tell(client, {"request_id": "never", "y_true": [1, 2]})
     assert status == 404
-    assert "another pod or process" in problem["detail"]
+    assert "Another pod or process" in problem["detail"]
     assert samples(client)["rows_total unknown"] == 2
     assert tell(client, {"feedback": [{"request_id": f"n{index}", "y_true": [1]} for index in range(3)]})[0] == 404
 
@@ -450,7 +450,7 @@ def test_a_long_body_of_too_many_items_is_refused_before_it_is_decoded(
     """Each item tells of a row at least, so that as many items as rows are taken."""
     monkeypatch.setattr("service.feedback.parsing.loads_strict", None)
     body = f'{{"feedback": [{", ".join([item] * UNCOUNTED_BYTES)}]}}'.encode()
-    with pytest.raises(BodyTooLargeError, match="More than 100 rows are told of, so many are taken"):
+    with pytest.raises(BodyTooLargeError, match="The feedback has more than 100 rows: send several requests"):
         parse_feedback(body, model_of("house_prices").contract, max_rows=100)
 
 
@@ -590,7 +590,7 @@ def test_several_predictions_a_row_are_not_compared(client_of_estimator: Callabl
     """The route says so, whatever is sent, and the API's description does not offer it."""
     client = client_of_estimator(NUMBERS, np.stack([PRICES, -PRICES], axis=1), LinearRegression())
     status, problem = tell(client, {})
-    assert (status, problem["detail"]) == (404, "True values are only taken for models with one prediction a row.")
+    assert (status, problem["detail"]) == (404, "Feedback is accepted only for models with one prediction per row.")
     assert "/feedback" not in paths(client)
 
 
