@@ -1,4 +1,4 @@
-"""The two Flask applications: the API of one model, and what the health port answers."""
+"""The two Flask applications: the API of one model, and the application of the health port."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -38,17 +38,17 @@ def create_app(
     tracing: "Tracing | None" = None,
     extend: Extension | None = None,
 ) -> Flask:
-    """Return the API of one model: /predict, /feedback, /openapi.json, and all that the health port answers.
+    """Return the API of one model: /predict, /feedback, /openapi.json, and the routes of the health port.
 
     Args:
         settings: How to serve.
-        model: What is served.
-        metrics: Where requests are counted.
-        lifecycle: Whether it is ready.
+        model: The model to serve.
+        metrics: Counts the requests.
+        lifecycle: Whether the server is ready.
         observers: Called after every prediction.
-        feedback: What accepts true values, or a sentence that says why none are accepted.
-        tracing: Makes traces of requests, if they are wanted.
-        extend: Adds what the user of this package needs.
+        feedback: Accepts true values. Otherwise a sentence that says why the service accepts none.
+        tracing: Traces the requests, or None without tracing.
+        extend: Adds your own routes, hooks or middleware.
     """
     app = _bare_app()
     predict = predictor(settings, model, metrics, observers, tracing.stage if tracing else untraced)
@@ -73,7 +73,7 @@ def create_app(
 
 
 def create_health_app(metrics: Metrics, lifecycle: Lifecycle) -> Flask:
-    """Return what the health port answers; its requests are neither logged nor counted."""
+    """Return the application of the health port. Its requests are not logged and not counted."""
     app = _bare_app()
     add_operations_routes(app, metrics, lifecycle)
     add_check_route(app, metrics)

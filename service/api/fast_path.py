@@ -1,7 +1,7 @@
-"""The fast path: POST /predict is answered in front of Flask, which costs more than the prediction itself.
+"""The fast path answers POST /predict before Flask, because Flask costs more than the prediction itself.
 
-It calls the same function as Flask's own route and answers errors in the same way; a test holds both to the same
-answers. Hooks of the Flask application do not see these requests: see docs/how-to/extend.md for what does.
+It calls the same function as Flask's route and answers errors in the same way. A test compares the responses of both.
+Hooks of the Flask application do not see these requests. Wrap `app.wsgi_app` to see all requests.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,9 +21,9 @@ def with_fast_path(
     """Return the application with the fast path in front.
 
     Args:
-        flask: Flask's WSGI function.
-        predict: What Flask's route for predictions calls.
-        leave_to_flask: Says which prediction requests Flask answers all the same.
+        flask: Flask's WSGI application.
+        predict: The function that Flask's route for predictions calls.
+        leave_to_flask: Returns true for prediction requests that Flask must answer.
     """
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -15,9 +15,9 @@ def add_feedback_route(app: Flask, feedback: Feedback | str, model: Model, max_b
 
     Args:
         app: The application.
-        feedback: What accepts them, or a sentence that says why none are accepted.
-        model: What the values are about.
-        max_body_bytes: The longest body.
+        feedback: Accepts true values. Otherwise a sentence that says why the service accepts none.
+        model: The model whose predictions get true values.
+        max_body_bytes: The size limit of a body.
     """
 
     @app.post(FEEDBACK)
@@ -26,6 +26,6 @@ def add_feedback_route(app: Flask, feedback: Feedback | str, model: Model, max_b
             raise NotFoundError(feedback)
         body, media_type = read_body(request.environ, max_body_bytes)
         if media_type != JSON:
-            raise UnsupportedMediaTypeError(f"True values are taken as JSON only: {SEND_JSON}.")
+            raise UnsupportedMediaTypeError(f"Feedback must be JSON: {SEND_JSON}.")
         counts = feedback.record_truth(body)
         return Response(orjson.dumps({**vars(counts), "model": model.identity}), content_type=JSON)

@@ -1,4 +1,4 @@
-"""WSGI middleware around the whole application: every request gets an id, is counted and becomes one log line."""
+"""WSGI middleware around the whole application. It gives every request an id, counts it, and logs one line."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -17,10 +17,10 @@ def with_access_log(
     """Return the application with every request logged and counted.
 
     Args:
-        application: What answers.
-        has_route: Says whether a path has a route, for requests whose method it does not accept.
-        model_version: What the log lines name.
-        metrics: Where requests are counted.
+        application: The application.
+        has_route: Returns whether a path has a route. It is used if no route accepts the method of the request.
+        model_version: The model version for the log lines.
+        metrics: Counts the requests.
     """
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -46,7 +46,7 @@ def with_access_log(
                 path = environ["PATH_INFO"]
                 context.route = path if has_route(path) else UNMATCHED
             method = environ["REQUEST_METHOD"]
-            # So that a slow request is found from the histogram.
+            # An exemplar in the histogram leads to the trace of a slow request.
             exemplar = {"trace_id": context.trace_id} if context.sampled else None
             metrics.count_request(context.route, method, status, seconds, exemplar)
             log_request(context, method, status, seconds)

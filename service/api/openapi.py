@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of one model, generated from its contract: names, types, ranges and an example."""
+"""Generates the OpenAPI 3.1 document of one model from its contract: names, types, ranges and an example."""
 
 import json
 from typing import Any
@@ -10,18 +10,18 @@ from service.codec import npy
 from service.observability.logging import REQUEST_ID
 
 PROBLEMS = {
-    400: "The body is no JSON.",
-    406: "The answer cannot be an array: it is not one output of numbers.",
+    400: "The body is not valid JSON.",
+    406: "The response cannot be an array, because it is not a single output of numbers.",
     408: "The request took too long to arrive.",
     413: "The body has too many bytes or rows.",
-    415: "The body has another content type, charset or content coding.",
-    422: "The body is JSON that breaks the contract; errors names the first cells at fault.",
-    503: "The server is busy: send the request again after the seconds in Retry-After.",
+    415: "The service does not support the content type, charset or content coding of the body.",
+    422: "The body is JSON, but it violates the contract. errors lists the first invalid cells.",
+    503: "The server is busy. Send the request again after the seconds in Retry-After.",
 }
 FEEDBACK_PROBLEMS = {
     **{status: text for status, text in PROBLEMS.items() if status != 406},
-    404: "No request that is named is remembered: another pod answered it, or it is too long ago, or there was none.",
-    422: "The body is JSON that does not fit the contract, or the request that it names.",
+    404: "No such request is remembered here: another pod answered it, it is too old, or it is unknown.",
+    422: "The body is JSON, but it violates the contract or does not match its request.",
 }
 
 
@@ -29,9 +29,9 @@ def openapi_document(artifact: Artifact, max_rows: int, takes_feedback: bool) ->
     """Return the document.
 
     Args:
-        artifact: The model.
+        artifact: The artifact of the model.
         max_rows: The most rows of one request, from the settings.
-        takes_feedback: Whether true values are taken.
+        takes_feedback: Whether the service accepts true values.
     """
     contract = artifact.contract
     example = artifact.example()
@@ -60,7 +60,7 @@ def openapi_document(artifact: Artifact, max_rows: int, takes_feedback: bool) ->
                     },
                     "responses": {
                         "200": {
-                            "description": "The predictions, one for each row, in the order of the rows.",
+                            "description": "The predictions, one per row, in the order of the rows.",
                             "content": {**_json({"$ref": "#/components/schemas/Answer"}, answer), **_array(contract)},
                         },
                         **{str(status): _problem(text) for status, text in PROBLEMS.items()},
@@ -69,7 +69,7 @@ def openapi_document(artifact: Artifact, max_rows: int, takes_feedback: bool) ->
             },
             **({"/feedback": _feedback_path(answer, identity)} if takes_feedback else {}),
             "/healthz": _get("live", "The process answers."),
-            "/readyz": _get("ready", "The model is loaded and traffic is welcome.", {"503": _problem("Not ready.")}),
+            "/readyz": _get("ready", "The model is loaded. Send requests.", {"503": _problem("Not ready.")}),
             "/version": _get("version", "The service version, and the model's name, version and digest."),
             "/contract": _get("contract", "The model's name, version and digest, and its contract."),
             "/openapi.json": _get("openapi", "This document."),
@@ -97,9 +97,12 @@ def _json(schema: dict[str, Any], example: Any = None) -> dict[str, Any]:
 
 
 def _array(contract: Contract) -> dict[str, Any]:
-    """Return the content that rows of nothing but numbers, and answers to them, may have as well."""
-    about = "What numpy.save writes: real numbers of shape (rows, features); of an answer, one output of numbers."
-    return {npy.MEDIA_TYPE: {"schema": {"description": about}}} if contract.is_numeric else {}
+    """Return the content type for arrays, if all features are numbers: it is for requests and for responses."""
+    description = (
+        "A file of numpy.save. A request holds real numbers of shape (rows, features). "
+        "A response holds one output of numbers."
+    )
+    return {npy.MEDIA_TYPE: {"schema": {"description": description}}} if contract.is_numeric else {}
 
 
 def _parameters(contract: Contract) -> dict[str, Any]:
@@ -108,7 +111,7 @@ def _parameters(contract: Contract) -> dict[str, Any]:
     outputs = {
         "name": "outputs",
         "in": "query",
-        "description": f"For {npy.MEDIA_TYPE}: what to answer, with commas between the names.",
+        "description": f"For {npy.MEDIA_TYPE}: the names of the outputs to return, separated by commas.",
         "schema": {"type": "array", "items": {"enum": [output.name for output in contract.outputs]}},
         "style": "form",
         "explode": False,
@@ -137,15 +140,15 @@ def _request_schema(contract: Contract, max_rows: int) -> dict[str, Any]:
         "additionalProperties": False,
     }
     rows = [{"type": "array", "items": items, "minItems": 1, "maxItems": max_rows} for items in (row, named)]
-    offered = [output.name for output in contract.outputs]
+    outputs = [output.name for output in contract.outputs]
     return {
         "type": "object",
         "properties": {
-            "X": {"description": "Rows as lists in the features' order, or as objects by name.", "oneOf": rows},
+            "X": {"description": "Rows as lists in the order of the features, or as objects by name.", "oneOf": rows},
             "outputs": {
-                "description": f"What to answer; [{json.dumps(offered[0])}] if left out.",
+                "description": f"The outputs to return. Default: [{json.dumps(outputs[0])}].",
                 "type": "array",
-                "items": {"enum": offered},
+                "items": {"enum": outputs},
                 "minItems": 1,
                 "uniqueItems": True,
             },
@@ -160,19 +163,19 @@ def _cell_schema(feature: Feature) -> dict[str, Any]:
         "title": feature.name,
         "type": [feature.kind, "null"] if feature.missing else feature.kind,
     }
-    about = [feature.description, f"Unit: {feature.unit}." if feature.unit else ""]
+    sentences = [feature.description, f"Unit: {feature.unit}." if feature.unit else ""]
     if feature.minimum is not None:
-        about.append(f"From {feature.minimum:.12g} to {feature.maximum:.12g} in training.")
+        sentences.append(f"From {feature.minimum:.12g} to {feature.maximum:.12g} in training.")
     if feature.categories is not None:
         if feature.closed:
             schema["enum"] = [*feature.categories, *([None] if feature.missing else [])]
         else:
-            about.append(f"Known: {', '.join(map(str, feature.categories))}.")
+            sentences.append(f"Known: {', '.join(map(str, feature.categories))}.")
     elif feature.closed:
-        about.append("Only values known from training, which are not listed.")
+        sentences.append("Only values from training, which are not listed here.")
     if feature.magnitude is not None:
         schema.update(minimum=-feature.magnitude, maximum=feature.magnitude)
-    if description := " ".join(filter(None, about)):
+    if description := " ".join(filter(None, sentences)):
         schema["description"] = description
     return schema
 
@@ -180,7 +183,7 @@ def _cell_schema(feature: Feature) -> dict[str, Any]:
 def _answer_schema(contract: Contract) -> dict[str, Any]:
     members = {answer_member(output.name): _output_schema(output) for output in contract.outputs}
     if contract.classes is not None and any(output.name in PER_CLASS_OUTPUTS for output in contract.outputs):
-        members["classes"] = {"const": list(contract.classes), "description": "The order of values for each class."}
+        members["classes"] = {"const": list(contract.classes), "description": "The order of the per-class values."}
     members["model"] = _model_schema()
     return {"type": "object", "properties": members, "required": ["model"]}
 
@@ -199,12 +202,12 @@ def _output_schema(output: Output) -> dict[str, Any]:
         n_columns = len(output.columns)
         value = {"type": "array", "items": value, "minItems": n_columns, "maxItems": n_columns}
         value["description"] = f"In this order: {', '.join(output.columns)}."
-    of = "The predictions" if output.name == PREDICT else f"What {output.name} answers"
-    return {"type": "array", "items": value, "description": f"{of}, one for each row."}
+    subject = "The predictions" if output.name == PREDICT else f"The results of {output.name}"
+    return {"type": "array", "items": value, "description": f"{subject}, one per row."}
 
 
 def _feedback_path(predicted: dict[str, Any] | None, model: dict[str, str]) -> dict[str, Any]:
-    """Return the path for true values; its example is the truth of the one for predictions, had that been right."""
+    """Return the path for true values. Its example uses the predictions of the /predict example as true values."""
     body = answer = None
     if predicted is not None:
         values = predicted[answer_member(PREDICT)]
@@ -213,11 +216,11 @@ def _feedback_path(predicted: dict[str, Any] | None, model: dict[str, str]) -> d
     return {
         "post": {
             "operationId": "feedback",
-            "summary": "Tell what was right for rows that were predicted, by the X-Request-ID of their answer.",
+            "summary": "Send the true values of predicted rows, with the X-Request-ID of their response.",
             "requestBody": {"required": True, "content": _json({"$ref": "#/components/schemas/Feedback"}, body)},
             "responses": {
                 "200": {
-                    "description": "How many rows had no truth before, had it already, and are of unknown requests.",
+                    "description": "How many rows were accepted, were repeated, and belong to unknown requests.",
                     "content": _json({"$ref": "#/components/schemas/FeedbackAnswer"}, answer),
                 },
                 **{str(status): _problem(text) for status, text in FEEDBACK_PROBLEMS.items()},
@@ -234,14 +237,14 @@ def _feedback_schemas(contract: Contract, max_rows: int) -> dict[str, Any]:
             "request_id": {
                 "type": "string",
                 "pattern": f"^{REQUEST_ID.pattern}$",
-                "description": "The X-Request-ID of an answer.",
+                "description": "The X-Request-ID of a response.",
             },
             "y_true": {
-                "description": "What was right, a value for each row.",
+                "description": "The true values, one per row.",
                 **{"type": "array", "items": value, "minItems": 1, "maxItems": max_rows},
             },
             "rows": {
-                "description": "Which rows these are, the first one is 0; all of them if left out.",
+                "description": "The row numbers of these values. The first row is 0. Default: all rows.",
                 **{"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
             },
         },

@@ -13,7 +13,7 @@ from service.observability.metric_definitions import CHECKS, RESULTS
 from service.observability.metrics import Metrics
 from service.problems import ContractError, NotReadyError
 
-MAX_CHECK_BYTES = 200  # four times what is sent
+MAX_CHECK_BYTES = 200  # four times the size of a valid body
 
 
 def add_operations_routes(app: Flask, metrics: Metrics, lifecycle: Lifecycle) -> None:
@@ -56,22 +56,22 @@ def add_operations_routes(app: Flask, metrics: Metrics, lifecycle: Lifecycle) ->
 
 
 def add_check_route(app: Flask, metrics: Metrics) -> None:
-    """Add the route by which a check of a release tells how it ended; not for the port that clients reach."""
+    """Add the route where release checks report their result. Only the health port has it, not the API port."""
 
     @app.post("/checks")
     def count_check() -> Response:
         request.max_content_length = MAX_CHECK_BYTES
         try:
-            told = orjson.loads(request.get_data())
-            metrics.count_check(told["check"], told["result"])
-        except (ValueError, TypeError, KeyError):  # neither repeated nor counted
-            words = f"check one of {', '.join(CHECKS)}, and result one of {', '.join(RESULTS)}"
-            raise ContractError(f"The body must be a JSON object with {words}.") from None
+            report = orjson.loads(request.get_data())
+            metrics.count_check(report["check"], report["result"])
+        except (ValueError, TypeError, KeyError):  # the error does not repeat the body
+            members = f"check (one of {', '.join(CHECKS)}) and result (one of {', '.join(RESULTS)})"
+            raise ContractError(f"The body must be a JSON object with {members}.") from None
         return Response(status=HTTPStatus.NO_CONTENT)
 
 
 def _served(lifecycle: Lifecycle) -> Artifact:
-    """Return what is served; a server that drains still serves it."""
+    """Return the served artifact. A draining server still serves it."""
     if lifecycle.served is None:
         raise NotReadyError(lifecycle.not_ready_because())
     return lifecycle.served

@@ -1,4 +1,4 @@
-"""Answers a prediction request, and adds the routes of a model."""
+"""Answers prediction requests, and adds the routes of a model."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -23,9 +23,9 @@ from service.settings import Settings
 
 PREDICT, FEEDBACK = "/predict", "/feedback"
 
-# From a request to the bytes of its answer and their media type.
+# Takes a request and returns the body of the response and its media type.
 Predict = Callable[[WSGIEnvironment], tuple[bytes, str]]
-# Called after every prediction with the request's id, its cells and the outputs by name. It never waits.
+# Called after every prediction with the request's id, its cells and the outputs by name. It must not block.
 PredictionObserver = Callable[[str, Columns, dict[str, NDArray[Any]]], None]
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -35,11 +35,11 @@ class TraceStage(Protocol):
     """Wraps a function so that each call is a stage of a trace, under a name."""
 
     def __call__(self, name: str, function: Callable[Arguments, Result], /) -> Callable[Arguments, Result]:
-        """Return the function."""
+        """Return the wrapped function."""
 
 
 def untraced(_name: str, function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Return the function as it is."""
+    """Return the function unchanged."""
     return function
 
 
@@ -50,14 +50,14 @@ def predictor(
     observers: Sequence[PredictionObserver] = (),
     trace_stage: TraceStage = untraced,
 ) -> Predict:
-    """Return the function that answers a prediction request, for the fast path and Flask's route alike.
+    """Return the function that answers a prediction request. The fast path and Flask's route both call it.
 
-    It raises a ProblemError for a request that cannot be answered.
+    The function raises a ProblemError if it cannot answer the request.
 
     Args:
         settings: How to serve.
-        model: What answers.
-        metrics: Where rows and refusals are counted.
+        model: The model to serve.
+        metrics: Counts rows and errors.
         observers: Called after every prediction.
         trace_stage: Wraps decode, predict and encode.
     """
@@ -99,7 +99,7 @@ def _encode(model: Model, outputs: dict[str, NDArray[Any]], accept: str) -> tupl
 
 
 def add_model_routes(app: Flask, predict: Predict, model: Model, max_rows: int, takes_feedback: bool) -> None:
-    """Add the routes that answer for a model."""
+    """Add the routes /predict and /openapi.json of a model."""
     openapi = orjson.dumps(openapi_document(model.artifact, max_rows, takes_feedback))
 
     @app.post(PREDICT, endpoint=PREDICT)

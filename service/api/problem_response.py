@@ -1,4 +1,4 @@
-"""Any exception becomes one form of answer: application/problem+json that says what to do and repeats nothing."""
+"""Turns any exception into an application/problem+json response that repeats nothing from the request."""
 
 from http import HTTPStatus
 
@@ -11,9 +11,9 @@ from service.problems import PROBLEM_JSON, ProblemError, problem_body
 
 
 def problem_response(error: Exception, context: RequestContext) -> tuple[HTTPStatus, dict[str, str], bytes]:
-    """Return status, headers and body of the answer to a request that failed with this error.
+    """Return status, headers and body of the response to a request that failed with this error.
 
-    What is no refusal of our own or Flask's is a bug: where it happened is logged.
+    An exception that is neither a ProblemError nor from Flask is a bug. The log says where it happened.
     """
     headers = {"Content-Type": PROBLEM_JSON}
     faults = error.faults if isinstance(error, ProblemError) else ()
@@ -21,12 +21,12 @@ def problem_response(error: Exception, context: RequestContext) -> tuple[HTTPSta
         status, detail = error.status, error.detail
         headers |= error.headers
     elif isinstance(error, HTTPException):
-        # Its own words may repeat the caller's, so they are not used.
+        # Flask's description may repeat parts of the request, so it is not used.
         status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
         detail = f"{status.phrase}: the API is described at /openapi.json."
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
             headers["Allow"] = ", ".join(sorted(error.valid_methods))
-            detail = f"This path takes {headers['Allow']}."
+            detail = f"This path accepts only {headers['Allow']}."
     else:
         status, detail = HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed on this request; its log says where."
         log_bug(error, "The service failed on this request.", context.request_id, context.trace_id)

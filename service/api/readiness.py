@@ -1,4 +1,4 @@
-"""Where a server is in its life: loading, ready, or draining; shared by its master and all its serving processes."""
+"""The state of a server: loading, ready or draining. The master and all serving processes share it."""
 
 import mmap
 
@@ -6,27 +6,27 @@ from service.artifact.reader import Artifact
 
 
 class Lifecycle:
-    """Tells whether traffic is welcome.
+    """Knows whether the server is ready for requests.
 
-    Made before the serving processes are forked: the drain flag is a byte of memory that they all share.
+    Create it before the serving processes are forked: the drain flag is a byte of memory that all processes share.
     """
 
     def __init__(self) -> None:
         self._draining = mmap.mmap(-1, 1)
-        # Set by each serving process for itself, once the model gave its golden answers.
+        # Each serving process sets this for itself after the model has passed its golden requests.
         self.served: Artifact | None = None
 
     @property
     def draining(self) -> bool:
-        """Whether the server is on its way out."""
+        """Whether the server is draining before it stops."""
         return self._draining[0] != 0
 
     def begin_drain(self) -> None:
-        """Tell all processes that the server is on its way out."""
+        """Set the drain flag for all processes."""
         self._draining[0] = 1
 
     def not_ready_because(self) -> str:
-        """Return why traffic is not welcome, or nothing."""
+        """Return why the server is not ready, or an empty text if it is ready."""
         if self.draining:
             return "The server is draining: it is about to stop."
         return "" if self.served else "The model is being loaded."

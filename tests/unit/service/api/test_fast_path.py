@@ -112,7 +112,7 @@ def test_a_prediction_does_not_go_through_flask(app_of: Callable[..., Flask], fl
 
 
 def test_hooks_of_flask_see_every_request_but_predictions(app_of: Callable[..., Flask]) -> None:
-    """As docs/how-to/extend.md says: what has to see predictions too wraps the application instead."""
+    """Code that must see predictions wraps the application instead."""
     app, seen = app_of(), []
     app.before_request(lambda: seen.append(flask.request.path))
     client = app.test_client()

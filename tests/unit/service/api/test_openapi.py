@@ -174,7 +174,7 @@ def test_a_cell_fits_as_the_contract_says(
         (Feature("a", "string", "str", categories=("x", "y")), "Known: x, y."),
         (
             Feature("a", "string", "str", closed=True, unlisted=("x", "y")),
-            "Only values known from training, which are not listed.",
+            "Only values from training, which are not listed here.",
         ),
     ],
     ids=["unit", "range", "categories", "unlisted"],
