@@ -1,4 +1,4 @@
-"""What the container gives: CPU and memory limits from cgroups, threads, the C library's allocator.
+"""The host: CPU and memory limits from cgroups, the number of threads, and the C library's allocator.
 
-Imports nothing of the other packages. Start at cgroup.py.
+Imports no other package of the service. Start at cgroup.py.
 """

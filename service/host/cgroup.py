@@ -1,21 +1,21 @@
-"""What the control groups (version 1 or 2) that hold this process say: limits of CPU and memory, and throttling."""
+"""Reads CPU limits, memory limits and throttling from the control groups (version 1 or 2) of this process."""
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 ROOT = Path("/")
-NO_LIMIT_BYTES = 2**60  # version 1 says a number near 2**63 where there is no limit
-UNITS_A_SECOND = {"throttled_usec": 1e6, "throttled_time": 1e9}  # in version 2 and version 1
+NO_LIMIT_BYTES = 2**60  # version 1 has a number near 2**63 if there is no limit
+UNITS_A_SECOND = {"throttled_usec": 1e6, "throttled_time": 1e9}  # of version 2 and of version 1
 
 
 class Throttling(NamedTuple):
-    """How a CPU limit worked so far.
+    """The effect of a CPU limit since the group was created.
 
     Args:
-        periods: In which it was enforced.
-        throttled_periods: Of these, in which there was no CPU time left.
-        throttled_seconds: How long threads had to wait, added up.
+        periods: Periods in which the kernel enforced the limit.
+        throttled_periods: Periods in which the CPU time was used up.
+        throttled_seconds: Sum of the time for which threads were throttled.
     """
 
     periods: int
@@ -27,45 +27,45 @@ class Quota(NamedTuple):
     """The CPU limit of one group.
 
     Args:
-        cores: Seconds of CPU a second.
-        directory: Where the kernel shows the group.
+        cores: CPU seconds per second.
+        directory: The directory of the group.
     """
 
     cores: float
     directory: Path
 
     def throttling(self) -> Throttling | None:
-        """Return how the limit worked so far, or None where the kernel does not say."""
+        """Return the effect of the limit so far, or None if the kernel does not report it."""
         words = _words(self.directory / "cpu.stat")
-        found = {name: int(value) for name, value in zip(words[::2], words[1::2], strict=False) if value.isdigit()}
-        if not {"nr_periods", "nr_throttled"} <= found.keys():
+        statistics = {name: int(value) for name, value in zip(words[::2], words[1::2], strict=False) if value.isdigit()}
+        if not {"nr_periods", "nr_throttled"} <= statistics.keys():
             return None
-        seconds = sum(found.get(name, 0) / units for name, units in UNITS_A_SECOND.items())
-        return Throttling(found["nr_periods"], found["nr_throttled"], seconds)
+        seconds = sum(statistics.get(name, 0) / units for name, units in UNITS_A_SECOND.items())
+        return Throttling(statistics["nr_periods"], statistics["nr_throttled"], seconds)
 
 
 def cpu_quota(root: Path = ROOT) -> Quota | None:
-    """Return the tightest limit of the groups that hold this process, or None; a parent's limit binds its children.
+    """Return the lowest CPU limit of the groups of this process, or None. A parent's limit also limits its children.
 
     Args:
-        root: Where /proc and /sys are found.
+        root: The folder that contains /proc and /sys.
     """
     return min(_quotas(root), key=lambda quota: quota.cores, default=None)
 
 
 def memory_limit(root: Path = ROOT) -> int | None:
-    """Return how many bytes of memory the groups allow, or None without a limit.
+    """Return the lowest memory limit of the groups in bytes, or None without a limit.
 
     Args:
-        root: Where /proc and /sys are found.
+        root: The folder that contains /proc and /sys.
     """
-    found = [
+    limits = [
         int(word)
         for directory, version in _groups("memory", root)
         for word in _words(directory / ("memory.max" if version > 1 else "memory.limit_in_bytes"))
         if word.isdigit()
     ]
-    return min((limit for limit in found if limit < NO_LIMIT_BYTES), default=None)
+    return min((limit for limit in limits if limit < NO_LIMIT_BYTES), default=None)
 
 
 def _quotas(root: Path) -> Iterator[Quota]:
@@ -76,7 +76,7 @@ def _quotas(root: Path) -> Iterator[Quota]:
 
 
 def _groups(controller: str, root: Path) -> Iterator[tuple[Path, int]]:
-    """Yield the directory of every group that holds this process, the innermost first, and the version it is of."""
+    """Yield the directory and the version (1 or 2) of every group of this process, the innermost first."""
     try:
         groups = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -106,5 +106,5 @@ def _words(file: Path) -> list[str]:
 
 
 def _ratio(quota: str = "", period: str = "") -> float:
-    """Return quota over period, or 0 where there is no limit ("max" in version 2, -1 in version 1)."""
+    """Return quota / period, or 0 without a limit ("max" in version 2, -1 in version 1)."""
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() else 0.0

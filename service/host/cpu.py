@@ -1,4 +1,4 @@
-"""How many processors this process may use: the container's CPU limit and the affinity mask."""
+"""Computes how many CPUs and threads this process may use, from the container's CPU limit and the affinity mask."""
 
 import os
 from math import ceil
@@ -10,10 +10,10 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 
 
 def cpu_limit(root: Path = ROOT) -> float:
-    """Return the number of CPUs this process may use, such as 0.5 or 4; always above 0.
+    """Return the number of CPUs that this process may use, such as 0.5 or 4. It is always above 0.
 
     Args:
-        root: Where /proc and /sys are found.
+        root: The folder that contains /proc and /sys.
     """
     quota = cpu_quota(root)
     n_cpus = len(os.sched_getaffinity(0))
@@ -21,19 +21,20 @@ def cpu_limit(root: Path = ROOT) -> float:
 
 
 def request_threads(workers: int) -> int:
-    """Return how many requests one of several serving processes should work on at a time.
+    """Return the number of worker threads for each of several serving processes.
 
-    Four a CPU, because a thread also waits for bodies to come in; at most 32, where the interpreter's lock limits.
+    There are four per CPU, because threads also wait, and at least two. There are at most 32, because the interpreter's
+    lock makes more useless.
     """
     return max(2, min(32, ceil(4 * cpu_limit() / workers)))
 
 
-def compute_threads(wanted: int, workers: int) -> int:
-    """Return how many threads one prediction may use, from 1 to the CPU limit; wanted 0 shares the limit out."""
+def compute_threads(setting: int, workers: int) -> int:
+    """Return how many threads one prediction may use, from 1 to the CPU limit. 0 divides the limit by the workers."""
     limit = max(1, int(cpu_limit()))
-    return min(wanted, limit) if wanted else max(1, limit // workers)
+    return min(setting, limit) if setting else max(1, limit // workers)
 
 
 def set_thread_budget(n_threads: int) -> None:
-    """Have OpenMP and the BLAS libraries use so many threads; they read this once, when NumPy is imported."""
+    """Limit the threads of OpenMP and the BLAS libraries. They read this once, when NumPy is imported."""
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(n_threads)))

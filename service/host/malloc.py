@@ -1,16 +1,16 @@
-"""How the C library keeps memory: what a large request needed is kept for the next one, not by every thread."""
+"""Tunes the C library's allocator: it keeps the memory of a large request for the next one, and not in every thread."""
 
 import ctypes
 
-# mallopt(3); its defaults are an arena for each thread, and a page fault for every 4 KiB of each large request.
+# See mallopt(3). By default, each thread has an arena, and each large request has a page fault for every 4 KiB.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
-KEPT_BYTES = 64 * 1024**2  # a body of 8 MiB needs about as much while it is read
-LARGEST_FROM_HEAP_BYTES = 32 * 1024**2  # glibc takes no more
-OPTIONS = {M_ARENA_MAX: 1, M_MMAP_THRESHOLD: LARGEST_FROM_HEAP_BYTES, M_TRIM_THRESHOLD: KEPT_BYTES}
+TRIM_BYTES = 64 * 1024**2  # reading a body of 8 MiB needs about this much
+LARGEST_FROM_HEAP_BYTES = 32 * 1024**2  # glibc does not allow more
+OPTIONS = {M_ARENA_MAX: 1, M_MMAP_THRESHOLD: LARGEST_FROM_HEAP_BYTES, M_TRIM_THRESHOLD: TRIM_BYTES}
 
 
 def tune_malloc() -> bool:
-    """Set the options above, and return whether the C library knows them; only glibc does."""
+    """Set the options above. Return whether the C library supports them: only glibc does."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    set_ones = [option for option, value in OPTIONS.items() if mallopt and mallopt(option, value)]
-    return len(set_ones) == len(OPTIONS)
+    accepted = [option for option, value in OPTIONS.items() if mallopt and mallopt(option, value)]
+    return len(accepted) == len(OPTIONS)

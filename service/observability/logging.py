@@ -1,7 +1,7 @@
-"""Writes the JSON lines of a running server, by docs/reference/log.schema.json; docs/reference/logs.md explains them.
+"""Writes the log: JSON lines of one schema, docs/reference/log.schema.json. docs/reference/logs.md explains them.
 
-Nothing that a request holds is in them. So what Python code that is not ours has to say (a warning, a log record, a
-print, the message of an exception) is left out, and the line says where it came from instead: it may hold values.
+A log line contains nothing from a request. Messages of other libraries (warnings, log records, prints, exceptions) may
+contain values, so they are left out. The line says where they came from instead.
 """
 
 import atexit
@@ -60,7 +60,7 @@ _queues: dict[int, LogQueue] = {}
 
 
 def set_level(level: str) -> None:
-    """Write lines of this level and those above it, from now on and in the whole process."""
+    """Set the lowest level that this process logs."""
     global _least
     _least = LEVELS[level]
 

@@ -1,7 +1,7 @@
-"""The prediction log: what was asked and what was answered, as JSON lines, to be joined with the truth later.
+"""The prediction log: JSON lines with the inputs and outputs of predictions, to compare with true values later.
 
-A request only leaves in a queue what it has in memory anyway; a thread makes lines of that and writes them. Whatever
-happens to the file or its reader, no request waits for it: what the queue cannot take is dropped, and counted.
+A request only puts its data into a queue. A thread turns the data into lines and writes them. No request
+waits for the file or its reader: rows that the queue cannot take are dropped and counted.
 """
 
 import csv
@@ -59,10 +59,10 @@ class Prediction(NamedTuple):
 
 
 def redacted_names(settings: Settings, contract: Contract) -> list[str]:
-    """Return the features and outputs that are not to be logged, sorted.
+    """Return the sorted names of the features and outputs that are logged as null.
 
     Raises:
-        SettingsError: If a name is none of the model's.
+        SettingsError: If a name is neither a feature nor an output of the model.
     """
     given = next(csv.reader([settings.prediction_log_redact], skipinitialspace=True), [])
     outputs = {answer_member(output.name) for output in contract.outputs}
@@ -79,10 +79,10 @@ def redacted_names(settings: Settings, contract: Contract) -> list[str]:
 
 
 def check_prediction_log(settings: Settings, contract: Contract) -> None:
-    """See that predictions can be logged as they are to be, where they are.
+    """Check the settings of the prediction log.
 
     Raises:
-        SettingsError: If a name to be redacted is none of the model's, or nothing can be written to the file.
+        SettingsError: If a redacted name is unknown, or the file is not writable.
     """
     if not settings.prediction_log:
         return
@@ -103,7 +103,7 @@ def _open(path: str) -> int:
 
 
 class PredictionLog:
-    """Writes predictions down; is a Watch, for use by several threads.
+    """Writes predictions to a file or to standard output. It is a PredictionObserver that several threads call.
 
     Args:
         settings: Where to, how many of them, and what of them.

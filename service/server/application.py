@@ -1,9 +1,9 @@
-"""Gunicorn, set up for predictions: its options, and what happens in master and serving processes over their lives.
+"""The Gunicorn application: its options, and its hooks in the master and in the serving processes.
 
-The master verifies the artifact and opens both ports, then forks. A serving process answers on the health port at once,
-loads the model and replays its golden requests, and only then takes traffic: nothing of the model's libraries runs
-before the fork, because OpenMP that was used before a fork hangs after it. SIGTERM first drains (not ready, each
-answer closes its connection, everything still served), and stops only after that.
+The master verifies the artifact, opens both ports, and forks the serving processes. A serving process answers on the
+health port at once. It loads the model, replays the golden requests, and only then accepts requests. The master runs no
+code of the model's libraries, because OpenMP hangs after a fork if it was used before. SIGTERM starts the drain: the
+server is not ready and each response closes its connection, but it still serves every request. Then the server stops.
 """
 
 import json
@@ -49,12 +49,11 @@ class Server(BaseApplication):
 
     Args:
         settings: How to serve.
-        artifact: What was verified; a process that finds another one later does not serve it.
+        artifact: The verified artifact. A process that finds a different artifact later refuses to serve it.
         extend: Adds routes, hooks or middleware to the application of each serving process.
 
     Raises:
-        SettingsError: If one of the ports cannot be listened on, the certificate cannot be used, or predictions cannot
-            be logged as they are to be.
+        SettingsError: If a port is not available, the certificate is invalid, or the prediction log is not writable.
     """
 
     quick_body_bytes = 0  # until it is known how long the model takes
@@ -75,7 +74,7 @@ class Server(BaseApplication):
         super().__init__()
 
     def load_config(self) -> None:
-        """Tell Gunicorn its options."""
+        """Set Gunicorn's options."""
         for name, value in self._options().items():
             self.cfg.set(name, value)
 
@@ -125,7 +124,7 @@ class Server(BaseApplication):
         self.processes_started[:] = (self.n_processes_started + 1).to_bytes(COUNT_BYTES)
 
     def child_exit(self, _arbiter: Arbiter, worker: Worker) -> None:
-        """Forget what an ended process said of the moment."""
+        """Remove the gauges of a process that ended."""
         if self.series_directory:
             forget_gauges(self.series_directory, worker.slot)
 
@@ -137,7 +136,7 @@ class Server(BaseApplication):
     # In a serving process -----------------------------------------------------------------------------------
 
     def post_fork(self, arbiter: Arbiter, worker: Worker) -> None:
-        """Answer probes from now on: live, and not ready while the model is being loaded."""
+        """Answer probes from now on. The process is live, and it is not ready until the model is loaded."""
         self.slot = worker.slot
         if self.series_directory:
             share_series(self.series_directory, worker.slot)
@@ -147,11 +146,11 @@ class Server(BaseApplication):
 
     @property
     def n_processes_started(self) -> int:
-        """How many serving processes the master started so far."""
+        """How many serving processes the master has started."""
         return int.from_bytes(self.processes_started[:])
 
     def server_samples(self) -> Samples:
-        """Yield what all processes know of the server."""
+        """Yield the samples that are the same in all processes."""
         yield metric_definitions.PROCESSES_STARTED, self.n_processes_started
         if self.certificate and (expiry := self.certificate.expiry()):
             yield metric_definitions.TLS_EXPIRY, expiry
@@ -180,12 +179,12 @@ class Server(BaseApplication):
         return self.composition.app
 
     def worker_exit(self, _arbiter: Arbiter, _worker: Worker) -> None:
-        """Write what is still to be logged, and send the last traces."""
+        """Write the rest of the prediction log, and send the last traces."""
         if self.composition:
             self.composition.stop()
 
     def answers_at_once(self, method: str, path: str, n_body_bytes: int) -> bool:
-        """Return whether a request is so quick that handing it to another thread would take longer."""
+        """Return whether the event loop answers the request itself, because a hand-over would take longer."""
         return n_body_bytes <= self.quick_body_bytes and path == PREDICT and method == "POST"
 
     def pre_request(self, _worker: Worker, request: Any) -> None:
@@ -198,8 +197,8 @@ def _listen(host: str, port: int) -> socket.socket:
         return health_port.listen(host, port)
     except OSError as error:
         raise SettingsError(
-            f"Nothing can listen on BAKEHOUSE_HOST {host}, port {port} ({error.strerror}): "
-            "set another host or port, or stop what listens there."
+            f"The server cannot listen on BAKEHOUSE_HOST {host}, port {port} ({error.strerror}): "
+            "set another host or port, or stop the process that listens there."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The composition root: everything that a serving process works with is built here, and stopped here."""
+"""The composition root: builds all parts of a serving process, and stops them."""
 
 import json
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Composition:
-    """What answers in a serving process, and what has to be stopped at its end.
+    """The API of a serving process, and the parts that it must stop at its end.
 
     Args:
         app: The API.
-        prediction_log: Writes predictions down, if that is wanted.
-        tracing: Sends traces, if that is wanted.
+        prediction_log: Logs predictions, or None without a log.
+        tracing: Sends traces, or None without tracing.
     """
 
     app: WSGIApplication
@@ -37,7 +37,7 @@ class Composition:
     tracing: "Tracing | None"
 
     def stop(self) -> None:
-        """Write what is still to be logged, and send the last traces."""
+        """Write the rest of the prediction log, and send the last traces."""
         if self.prediction_log:
             self.prediction_log.close()
         if self.tracing:
@@ -53,19 +53,19 @@ def compose(
     slot: int = 1,
     extend: Extension | None = None,
 ) -> Composition:
-    """Return everything that a serving process works with.
+    """Return all parts of a serving process.
 
     Args:
         settings: How to serve.
-        model: What is served.
-        metrics: Where requests are counted.
+        model: The model to serve.
+        metrics: Counts the requests.
         lifecycle: Whether the server is ready.
-        directory: Where serving processes share their counts; None for one process.
-        slot: This process's place among them.
+        directory: The folder where serving processes share their counts, or None for a single process.
+        slot: The number of this serving process.
         extend: Adds routes, hooks or middleware to the application.
 
     Raises:
-        SettingsError: If traces cannot be made as OpenTelemetry's variables say.
+        SettingsError: If OpenTelemetry's variables are invalid.
     """
     artifact = model.artifact
     if artifact.manifest["batching"]:
@@ -89,9 +89,9 @@ def compose(
 
 
 def _tracing(model: Model) -> "Tracing":
-    from service.observability.tracing import Tracing  # which imports a lot, and starts a thread: after the fork
+    from service.observability.tracing import Tracing  # imports a lot and starts a thread, so only after the fork
 
     try:
         return Tracing(model.artifact)
     except ValueError as error:
-        raise SettingsError(f"Traces cannot be made ({error}): mend the variables OTEL_...") from error
+        raise SettingsError(f"The server cannot send traces ({error}): correct the variables OTEL_...") from error

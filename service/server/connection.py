@@ -1,7 +1,7 @@
-"""One client's connection: what it sends becomes whole requests, and answers go out as fast as it reads them.
+"""One client's connection: collects received bytes into whole requests, and sends responses as the client reads them.
 
-Its socket never blocks, and it belongs to one thread at a time: to the one that polls, or to the one that works on its
-request. Gunicorn parses heads and decodes chunks; here is only decided how many bytes make a whole request.
+The socket never blocks. The connection belongs to one thread at a time: the event loop, or the pool thread that works
+on its request. Gunicorn parses heads and decodes chunks. This module only decides how many bytes make a whole request.
 """
 
 import io
@@ -20,13 +20,13 @@ from gunicorn.http.errors import LimitRequestHeaders, NoMoreData
 
 from service.server.request_heads import RequestHeadCache
 
-MOST_HEAD_BYTES = 64 * 1024  # Gunicorn's own limit, 100 headers of 8 KiB, is what a thousand connections cannot hold
-MOST_CHUNK_OVERHEAD = 2  # sizes and line ends of chunks may take as much room again as the data
-READ_BYTES = 16 * 1024  # holds a usual request, and little of what is sent behind it
+MAX_HEAD_BYTES = 64 * 1024  # Gunicorn's limit, 100 headers of 8 KiB, is too much for a thousand connections
+MAX_CHUNK_OVERHEAD = 2  # a chunked body with sizes and line ends may be twice as long as its data
+READ_BYTES = 16 * 1024  # holds a usual request, and little of the next one
 BODY_READ_BYTES = 256 * 1024
-DECODED_BYTES = 16 * 1024  # Gunicorn's decoder copies the rest of a piece for each chunk in it
-STREAMED_BYTES = 64 * 1024  # of a streamed answer, wait for the client when so much was not taken
-LINGER_BYTES = 128 * 1024**2  # more than a client sends of a body that is refused, before it looks at the answer
+DECODED_BYTES = 16 * 1024  # small pieces, because Gunicorn's decoder copies the rest of a piece for each chunk in it
+STREAMED_BYTES = 64 * 1024  # a streamed response waits for the client above this many unsent bytes
+LINGER_BYTES = 128 * 1024**2  # more than a client sends of a refused body before it reads the response
 BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 NO_BODY = io.BytesIO()
@@ -34,7 +34,7 @@ CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})([ \t]*;.*)?")
 
 
 class Connection:
-    """A connection as the poller sees it.
+    """A connection in the event loop.
 
     Args:
         sock: The accepted socket.
@@ -42,8 +42,8 @@ class Connection:
         server: The address that it connected to.
         cfg: Gunicorn's configuration.
         heads: Parses heads.
-        max_body_bytes: The longest body that is wanted.
-        answer_seconds: How long the client may take to read an answer.
+        max_body_bytes: The size limit of a body.
+        answer_seconds: The time limit for the client to read a response.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class Connection:
         self.client, self.server, self._heads = client, server, heads
         self._max_body_bytes, self._answer_seconds = max_body_bytes, answer_seconds
         self.fd: int = self.sock.fileno()
-        self.readable = True  # whether there may be something to read
-        self.hung_up = False  # whether the client sends no more, although not all of it was read
-        self.ended = False  # whether all of it was read
-        self.busy = False  # whether a thread works on its request
-        self.closing = False  # whether it is closed after what is to be sent
-        self.broken = False  # whether nothing can be sent any more
-        self.held = 0  # bytes that are accounted for
-        self.waiting: MutableMapping[Connection, float] | None = None  # for what the poller waits, with a deadline
+        self.readable = True  # whether there may be bytes to read
+        self.hung_up = False  # whether the client sends nothing more; there may still be bytes to read
+        self.ended = False  # whether the client sends nothing more and all bytes are read
+        self.busy = False  # whether a pool thread works on its request
+        self.closing = False  # whether the worker closes it after the unsent bytes
+        self.broken = False  # whether it can send nothing more
+        self.n_held_bytes = 0  # bytes in memory for the client, as accounted by the worker
+        self.deadline_queue: MutableMapping[Connection, float] | None = None  # the DeadlineQueue that it is in
         self.unsent: bytes | memoryview = b""
         self._n_writes = 0
         self._n_requests = 0
@@ -80,15 +80,15 @@ class Connection:
         self._body = NO_BODY
         self._missing = 0
         self._chunks: Chunks | None = None
-        self.n_body_bytes = 0  # of the last request, as far as it was read
+        self.n_body_bytes = 0  # size of the last request's body, as far as it was read
 
-    # What comes in ------------------------------------------------------------------------------------------
+    # Receiving ----------------------------------------------------------------------------------------------
 
     def shake_hands(self) -> bool:
-        """Go on with the TLS handshake and return whether it is over.
+        """Continue the TLS handshake and return whether it is complete.
 
         Raises:
-            OSError: If there will be no TLS.
+            OSError: If the handshake fails.
         """
         try:
             self.sock.do_handshake()
@@ -98,26 +98,26 @@ class Connection:
         return True
 
     def receive(self) -> int:
-        """Read what there is, once, and return how much it was.
+        """Read once from the socket and return the number of bytes.
 
         Raises:
             OSError: If the connection is lost.
         """
-        wanted = min(self._missing, BODY_READ_BYTES) or (BODY_READ_BYTES if self._chunks else READ_BYTES)
+        n_wanted = min(self._missing, BODY_READ_BYTES) or (BODY_READ_BYTES if self._chunks else READ_BYTES)
         try:
-            data = self.sock.recv(wanted)
+            data = self.sock.recv(n_wanted)
         except BLOCKED:
             self.readable = False
             return 0
         if not data:
             self.ended, self.readable = True, False
-        elif len(data) < wanted and not self.hung_up and not self.tls:
-            self.readable = False  # a short read means that nothing is left, see epoll(7)
+        elif len(data) < n_wanted and not self.hung_up and not self.tls:
+            self.readable = False  # after a short read nothing is left, see epoll(7)
         if self._missing:
             self._body.write(data)
             self._missing -= len(data)
             if not self._missing:
-                self._body.getvalue()  # from now on its bytes are shared by who reads all of them, not copied
+                self._body.getvalue()  # from now on a read of the whole body shares its bytes and does not copy them
                 self._body.seek(0)
         elif self._buffer:
             self._buffer = bytearray(self._buffer) if isinstance(self._buffer, bytes) else self._buffer
@@ -127,10 +127,10 @@ class Connection:
         return len(data)
 
     def next_request(self) -> Any:
-        """Return the next request once all of it is here, else None.
+        """Return the next request if all of it has arrived, otherwise None.
 
         Raises:
-            ParseException: If it is none; the connection cannot go on.
+            ParseException: If it is not a valid request. The worker must close the connection.
         """
         if self._request is None and not self._take_head():
             return None
@@ -141,7 +141,7 @@ class Connection:
         return self._take_request()
 
     def truncated_request(self) -> Any:
-        """Return the request whose body will never be complete, if there is one; its body ends with an error."""
+        """Return the request whose body the client did not complete, or None. Reading its body raises an error."""
         if self._request is None:
             return None
         if self._chunks is not None:
@@ -153,17 +153,17 @@ class Connection:
 
     @property
     def n_received(self) -> int:
-        """How many bytes are here of requests that are not complete."""
+        """How many bytes of incomplete requests have arrived."""
         return len(self._buffer) + (self._body.tell() if self._request is not None else 0)
 
     @property
     def has_more(self) -> bool:
-        """Whether there is something to do behind an answer, without waiting."""
+        """Whether there may be another request after a response, without waiting."""
         return self.readable or self.ended or bool(self._buffer)
 
     @property
     def head_is_here(self) -> bool:
-        """Whether the body of a request is awaited."""
+        """Whether the head of a request has arrived and its body has not."""
         return self._request is not None
 
     def _take_request(self) -> Any:
@@ -186,7 +186,10 @@ class Connection:
         return True
 
     def _end_of_head(self) -> int:
-        """Return how many bytes the head has, 0 while it goes on; also of one that Gunicorn refuses before its end."""
+        """Return the length of the head, or 0 while it is incomplete.
+
+        A head that Gunicorn refuses before its end counts as complete: one with a bare line feed, or a too long one.
+        """
         buffer, searched = self._buffer, self._searched
         end = buffer.find(b"\r\n\r\n", max(0, searched - 3))
         if end >= 0:
@@ -195,10 +198,10 @@ class Connection:
             searched -= 1
         bare_line_feed = buffer.count(b"\n", searched) != buffer.count(b"\r\n", searched)
         self._searched = len(buffer)
-        return len(buffer) if bare_line_feed or len(buffer) > MOST_HEAD_BYTES else 0
+        return len(buffer) if bare_line_feed or len(buffer) > MAX_HEAD_BYTES else 0
 
     def _plan_body(self, request: Any) -> None:
-        """Decide how much of the body is awaited; of one that is too long nothing, so that it is refused at once."""
+        """Set how many bytes of the body to wait for. Do not wait for a body above the limit: refuse it at once."""
         reader = request.body.reader
         expected, request._expected_100_continue = request._expected_100_continue, False
         if isinstance(reader, ChunkedReader):
@@ -220,7 +223,7 @@ class Connection:
             self._send_now(CONTINUE)
 
     def _take_chunks(self, chunks: "Chunks") -> bool:
-        """Return whether the body can be decoded: it is complete, or will never be any good."""
+        """Return whether to decode the body now, because it is complete or invalid."""
         try:
             end = chunks.find_end(self._buffer)
         except ValueError:
@@ -235,22 +238,22 @@ class Connection:
         self.n_body_bytes = end
         self._request.unreader.iter = _pieces(raw, end)
 
-    # What goes out ------------------------------------------------------------------------------------------
+    # Sending ------------------------------------------------------------------------------------------------
 
     def begin_answer(self) -> None:
-        """Get ready for another answer."""
+        """Prepare for another response."""
         self._n_writes = 0
 
     @property
     def answer_begun(self) -> bool:
-        """Whether something of the answer was written."""
+        """Whether the application has written a part of the response."""
         return self._n_writes > 0
 
     def sendall(self, data: bytes) -> None:
-        """Send bytes of an answer as far as the client takes them; what Gunicorn calls as if this were a socket.
+        """Send bytes of a response as far as the client reads them. Gunicorn calls this method like that of a socket.
 
-        The first bytes, which are the head, are sent together with those that follow. A streamed answer waits for its
-        client, others are kept for the poller to send.
+        The first call has the head, which is sent together with the next bytes. A streamed response waits for the
+        client. Otherwise the event loop sends the rest.
 
         Raises:
             OSError: If the connection is lost, or the client reads too slowly.
@@ -263,7 +266,7 @@ class Connection:
             self.flush()
 
     def flush(self) -> bool:
-        """Send what is unsent as far as the client takes it, and return whether that was all.
+        """Send unsent bytes as far as the client reads them, and return whether all are sent.
 
         Raises:
             OSError: If the connection is lost.
@@ -287,26 +290,26 @@ class Connection:
             left = deadline - time.monotonic()
             if left <= 0 or not poll.poll(left * 1000):
                 self.broken = True
-                raise TimeoutError("the client does not read its answer")
+                raise TimeoutError("the client does not read its response")
 
     def _send_now(self, data: bytes) -> None:
-        """Send a few bytes that always fit: nothing else is unsent."""
+        """Send a few bytes. They always fit into the socket's buffer, because nothing else is unsent."""
         try:
             sent = self.sock.send(data) == len(data)
         except BLOCKED:
             sent = False
         if not sent:
-            raise TimeoutError("the client did not read its last answer")
+            raise TimeoutError("the client did not read its last response")
 
     def begin_close(self) -> None:
-        """Send the end; what the client still sends has to be read, or it loses the answer (RFC 9112 9.6)."""
+        """Close the sending side. Continue to read, otherwise the client can lose the response (RFC 9112 9.6)."""
         self._take_request()
         self._buffer = b""
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
 
     def discard(self, scratch: bytearray) -> bool:
-        """Read away what still comes, once, and return whether that was the end."""
+        """Read once and discard the bytes. Return whether the client has closed or sent too much."""
         try:
             n_bytes = self.sock.recv_into(scratch)
         except BlockingIOError:
@@ -319,41 +322,41 @@ class Connection:
 
 
 class Chunks:
-    """Finds the end of a chunked body (RFC 9112 7.1); Gunicorn, which decodes it, says what is wrong with one.
+    """Finds the end of a chunked body (RFC 9112 7.1). Gunicorn decodes the body and reports what is wrong with it.
 
     Args:
-        max_body_bytes: After so many bytes of data nothing more is wanted.
+        max_body_bytes: The size limit of the data.
     """
 
     def __init__(self, max_body_bytes: int) -> None:
         self._max_bytes = max_body_bytes
-        self._at = 0  # where the next chunk begins: its data may not be here yet
+        self._at = 0  # where the next chunk begins, even if its data has not arrived
         self._searched = 0
         self._n_bytes = 0
         self._last = False
 
     def find_end(self, buffer: bytes | bytearray) -> int:
-        """Return how many bytes the body has, 0 while there is more to come.
+        """Return the length of the body, or 0 while it is incomplete.
 
         Raises:
-            ValueError: If the framing is broken, or the body too long: there is no use in waiting.
+            ValueError: If the framing is broken, or the body is too long. Do not wait for the rest.
         """
         end = self._find_end(buffer)
-        n_bytes_here = self._n_bytes - max(0, self._at - 2 - len(buffer))
-        if not end and n_bytes_here > self._max_bytes:
-            raise ValueError("more data than is wanted")
-        if not end and len(buffer) > MOST_CHUNK_OVERHEAD * self._max_bytes + MOST_HEAD_BYTES:
+        n_data_bytes = self._n_bytes - max(0, self._at - 2 - len(buffer))
+        if not end and n_data_bytes > self._max_bytes:
+            raise ValueError("more data than the limit")
+        if not end and len(buffer) > MAX_CHUNK_OVERHEAD * self._max_bytes + MAX_HEAD_BYTES:
             raise ValueError("more framing than data")
         return end
 
     def _find_end(self, buffer: bytes | bytearray) -> int:
         while not self._last and self._at <= len(buffer):
             if self._at and buffer[self._at - 2 : self._at] != b"\r\n":
-                raise ValueError("a chunk does not end where it says")
+                raise ValueError("a chunk does not end where its size says")
             line_end = buffer.find(b"\r\n", max(self._at, self._searched - 1))
             self._searched = len(buffer)
             if line_end < 0:
-                if len(buffer) - self._at > MOST_HEAD_BYTES:
+                if len(buffer) - self._at > MAX_HEAD_BYTES:
                     raise ValueError("the size of a chunk is too long")
                 return 0
             self._next_chunk(buffer, line_end)
@@ -374,7 +377,7 @@ class Chunks:
             return self._at + 2
         end = buffer.find(b"\r\n\r\n", max(self._at, self._searched - 3))
         self._searched = len(buffer)
-        if end < 0 and len(buffer) - self._at > MOST_HEAD_BYTES:
+        if end < 0 and len(buffer) - self._at > MAX_HEAD_BYTES:
             raise ValueError("the trailers are too long")
         return end + 4 if end >= 0 else 0
 

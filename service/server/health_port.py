@@ -1,4 +1,4 @@
-"""The health port: a thread and a listener of its own, so that busy serving threads do not keep probes waiting."""
+"""The health port. It has its own thread and listener, so that probes get answers while all pool threads are busy."""
 
 import socket
 import threading
@@ -16,19 +16,19 @@ BACKLOG = 128
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listener that serving processes inherit, so that one can take over from another.
+    """Return a listener for all serving processes. They inherit it, so that a new process can replace another.
 
     Raises:
-        OSError: If the port is taken.
+        OSError: If the port is in use.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    listener.setblocking(False)  # several processes wake up for one connection, all but one find it taken
+    listener.setblocking(False)  # a connection wakes several processes, and only one of them gets it
     return listener
 
 
 def serve_in_background(listener: socket.socket, app: WSGIApplication) -> None:
-    """Answer on this listener from a thread that ends with the process."""
+    """Serve the application on this listener in a thread. The thread ends with the process."""
     server = _Server(listener)
     server.set_app(app)
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
@@ -45,21 +45,21 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a probe that hung up is no news."""
+        """Log nothing: a probe that disconnects is normal."""
 
 
 class _Handler(WSGIRequestHandler):
     timeout = CLIENT_TIMEOUT_SECONDS
 
     def address_string(self) -> str:
-        return str(self.client_address[0])  # the default looks up its name
+        return str(self.client_address[0])  # the default would look up the host name
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
-        """Answer broken HTTP as the API does; the library's own page repeats it."""
+        """Answer invalid HTTP as the API does. The library's own page would repeat parts of the request."""
         status = HTTPStatus(code)
-        detail = f"{status.phrase}: this is no HTTP request that can be served."
+        detail = f"{status.phrase}: the server cannot process this HTTP request."
         self.wfile.write(raw_problem(status, detail, new_request_id()))
         self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: probes come every few seconds."""
+        """Log nothing: probes arrive every few seconds."""

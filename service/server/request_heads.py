@@ -1,7 +1,7 @@
-"""Heads of requests, each parsed once: clients send the same head again and again, byte for byte.
+"""Caches parsed request heads, because clients send the same head again and again, byte for byte.
 
-Gunicorn's parser is strict, and written in Python: it takes as long as a prediction does. What it made of a head is
-kept with the address that it came from; both together decide it, so the same bytes from there mean the same again.
+Gunicorn's parser is strict and written in Python: it takes as long as a prediction. The result depends only on the
+bytes of the head and on the client's address. So the cache uses both as its key.
 """
 
 from typing import Any
@@ -10,12 +10,12 @@ from gunicorn.http.body import Body, LengthReader
 from gunicorn.http.message import Request
 from gunicorn.http.unreader import IterUnreader
 
-MAX_KEPT = 500  # at a few KiB each; the clients of a service say few different heads
-MAX_KEPT_BYTES = 2048  # longer heads hold what is new each time
+MAX_ENTRIES = 500  # a few KiB each; the clients of a service send few different heads
+MAX_CACHED_BYTES = 2048  # longer heads usually contain something new each time
 
 
 class RequestHeadCache:
-    """The heads that were parsed so far; for one thread.
+    """The heads parsed so far. Only one thread may use it.
 
     Args:
         cfg: Gunicorn's configuration.
@@ -23,37 +23,37 @@ class RequestHeadCache:
 
     def __init__(self, cfg: Any) -> None:
         self._cfg = cfg
-        self._kept: dict[tuple[bytes, str], tuple[Request, int]] = {}
+        self._entries: dict[tuple[bytes, str], tuple[Request, int]] = {}
         self._trusted: dict[str, bool] = {}
 
     def parse(self, head: bytes, client: Any, number: int) -> Request:
-        """Return the request with this head; its body, unless it is chunked, is not there.
+        """Return the request with this head. It has no body unless the body is chunked.
 
         Args:
             head: The bytes of the head, to its end.
-            client: The address that they came from.
-            number: Which request of its connection it is.
+            client: The address of the client.
+            number: The number of the request on its connection.
 
         Raises:
-            ParseException: If Gunicorn refuses it.
-            NoMoreData: If its end is not there.
+            ParseException: If Gunicorn refuses the head.
+            NoMoreData: If the head has no end.
         """
         address = client[0] if isinstance(client, tuple) else str(client)
-        if kept := self._kept.get((head, address)):
-            return _another(*kept, client, number)
-        if len(self._kept) >= MAX_KEPT or len(self._trusted) >= MAX_KEPT:
-            self._kept.clear()
+        if entry := self._entries.get((head, address)):
+            return _copy(*entry, client, number)
+        if len(self._entries) >= MAX_ENTRIES or len(self._trusted) >= MAX_ENTRIES:
+            self._entries.clear()
             self._trusted.clear()
         request = _Request(self._cfg, IterUnreader((head,)), client, number, address, self._trusted)
         reader = request.body.reader
-        if len(head) <= MAX_KEPT_BYTES and isinstance(reader, LengthReader):
-            self._kept[head, address] = kept = request, reader.length
-            return _another(*kept, client, number)  # the kept one is nobody's
+        if len(head) <= MAX_CACHED_BYTES and isinstance(reader, LengthReader):
+            self._entries[head, address] = entry = request, reader.length
+            return _copy(*entry, client, number)  # never hand out the cached request itself
         return request
 
 
 class _Request(Request):
-    """Gunicorn's request; whether its client is a proxy that is trusted is found out once for each address."""
+    """Gunicorn's request. It checks only once for each address whether the client is a trusted proxy."""
 
     def __init__(
         self, cfg: Any, unreader: IterUnreader, client: Any, number: int, address: str, trusted: dict[str, bool]
@@ -67,8 +67,8 @@ class _Request(Request):
         return self._trusted[self._address]
 
 
-def _another(request: Request, length: int, client: Any, number: int) -> Request:
-    """Return a request like this one, with a body of its own."""
+def _copy(request: Request, length: int, client: Any, number: int) -> Request:
+    """Return a copy of the request with its own body of this length."""
     other = Request.__new__(_Request)
     other.__dict__.update(request.__dict__)
     other.unreader = IterUnreader(())

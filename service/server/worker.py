@@ -1,8 +1,9 @@
-"""Gunicorn's threaded worker, in which no client can hold a thread, and no number of them more than its share.
+"""Gunicorn's threaded worker, changed: clients cannot occupy threads, and connections and memory are bounded.
 
-One thread polls all connections and reads and writes without ever waiting for a client. A request that is whole is
-answered by that thread itself, if it is so quick that handing it over would cost more, or put in a queue for the pool,
-which has a bound: beyond it the answer is 503. See docs/decisions/0009-whole-requests-from-an-event-loop.md.
+One thread is the event loop. It polls all connections, and reads and writes without waiting for a client. It works only
+on whole requests. It answers a request itself if that is quicker than a hand-over to another thread. Otherwise it puts
+the request into a bounded queue for the thread pool. If the queue is full, the response is 503.
+See docs/decisions/0009-whole-requests-from-an-event-loop.md.
 """
 
 import os
@@ -32,43 +33,43 @@ from service.server.connection import READ_BYTES, Connection
 from service.server.request_heads import RequestHeadCache
 from service.settings import Settings
 
-# A transfer coding that nobody knows is 400 and not 501: proxies and budgets of errors take any 5xx for a failure of
-# the server, and anybody could make some.
+# An unknown transfer coding gets 400, not 501. Proxies and error budgets count each 5xx as a failure of the server, and
+# any client could cause them.
 STATUS_OF_ERROR = {
     errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
     errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
 }
-TICK_SECONDS = 0.5  # how often the heartbeat is sent and deadlines are looked at
+TICK_SECONDS = 0.5  # how often the worker sends its heartbeat and checks deadlines
 EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 NO_MORE_INPUT = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 INPUT = select.EPOLLIN | NO_MORE_INPUT
 ACCEPTED_AT_ONCE = 16
-READS_AT_ONCE = 4  # of one connection, before others have their turn
-LINGER_SECONDS = 2.0  # as Gunicorn
-SCRATCH = bytearray(64 * 1024)  # what comes after the last answer is read into it, and never looked at
-HELD_BODIES = 8  # of the longest length: what one process holds of incomplete requests and unread answers
-MAX_LINGERING = 128  # connections that wait for their clients to have seen that it is over
-OWN_FILES = 256  # descriptors that are no connections in use
+READS_AT_ONCE = 4  # reads from one connection before others get their turn
+LINGER_SECONDS = 2.0  # the value of Gunicorn
+SCRATCH = bytearray(64 * 1024)  # a buffer for discarded bytes after the last response
+HELD_BODIES = 8  # incomplete requests and unread responses of one process may use the memory of 8 longest bodies
+MAX_LINGERING = 128  # connections that wait for their clients to close
+EXTRA_FILES = 256  # descriptors for everything except connections
 RETRY_AFTER_SECONDS = 1
 
 
 class ServedApplication(Protocol):
-    """What the worker needs of the Gunicorn application."""
+    """What the worker needs from the Gunicorn application."""
 
     settings: Settings
     metrics: Metrics
     model_version: str
 
     def answers_at_once(self, method: str, path: str, n_body_bytes: int) -> bool:
-        """Return whether a request is so quick that handing it to another thread would take longer."""
+        """Return whether the event loop answers the request itself, because a hand-over would take longer."""
 
 
 class DeadlineQueue(OrderedDict[Connection, float]):
-    """Connections that wait for one kind of event until their deadlines, the longest waiting first.
+    """Connections that wait for one kind of event, with their deadlines. The connection that waits longest is first.
 
     Args:
-        seconds: How long each may wait.
+        seconds: The time limit of each connection.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -76,15 +77,15 @@ class DeadlineQueue(OrderedDict[Connection, float]):
         self.seconds = seconds
 
     def expired(self, now: float) -> list[Connection]:
-        """Return those whose deadline is over."""
+        """Return the connections whose deadline has passed."""
         return [connection for connection, _ in takewhile(lambda item: item[1] <= now, self.items())]
 
 
 class CachedConfig:
-    """Gunicorn's configuration, each option looked up once: the parser asks for two dozen of them for each request.
+    """Gunicorn's configuration with cached options. The parser reads about 24 options for each request.
 
     Args:
-        cfg: The configuration, which changes no more.
+        cfg: The configuration. It must not change any more.
     """
 
     def __init__(self, cfg: Any) -> None:
@@ -97,7 +98,7 @@ class CachedConfig:
 
 
 class Worker(ThreadWorker):
-    """One serving process; its slot is its place among them, taken over by whoever replaces it."""
+    """One serving process. Its slot is its number among the processes. A process that replaces it takes the slot."""
 
     slot = 1
     alive: bool
@@ -105,23 +106,24 @@ class Worker(ThreadWorker):
     _quitting = False
 
     def handle_quit(self, sig: int, frame: Any) -> None:
-        """Quit at once, and once, although Ctrl-C in a terminal makes two signals."""
+        """Quit at once. Ignore a second signal, because Ctrl-C in a terminal sends two."""
         if not self._quitting:
             self._quitting = True
             BaseWorker.handle_quit(self, sig, frame)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Begin to stop; the signal itself wakes the poller up, by Gunicorn's pipe."""
+        """Begin to stop. The signal wakes the event loop through Gunicorn's pipe."""
         BaseWorker.handle_exit(self, sig, frame)
 
     def init_process(self) -> None:
-        """Make what the process works with, and run."""
+        """Prepare the process and run it."""
         self.application: ServedApplication = self.app
         settings = self.application.settings
         self.options = CachedConfig(self.cfg)
         self.connections: dict[int, Connection] = {}
         self._known_heads = RequestHeadCache(self.options)
-        self.queue: SimpleQueue[tuple[Connection, Any, float] | None] = SimpleQueue()  # and since when it waits
+        # Requests for the pool, each with its connection and the time when its wait began.
+        self.queue: SimpleQueue[tuple[Connection, Any, float] | None] = SimpleQueue()
         self._working = [False] * self.cfg.threads
         self._answers_at_once = False
         self.awaiting_head = DeadlineQueue(settings.header_timeout_seconds)
@@ -133,20 +135,20 @@ class Worker(ThreadWorker):
         self._max_body_bytes = settings.max_body_bytes
         self._max_held_bytes = HELD_BODIES * settings.max_body_bytes
         self._held_bytes = 0
-        self._ready: dict[Connection, None] = {}  # have more to do at once, each once, in this order
-        self._done: deque[Connection] = deque()  # come back from the pool
+        self._ready: dict[Connection, None] = {}  # an ordered set of connections with more work for the next turn
+        self._done: deque[Connection] = deque()  # connections that the pool has finished with
         self._woken = False
         self._next_tick = 0.0
         self._now = time.monotonic()
         self._epoll = select.epoll()
-        _allow_files(self.worker_connections + OWN_FILES)
+        _raise_file_limit(self.worker_connections + EXTRA_FILES)
         self._metrics = self.application.metrics
         BaseWorker.init_process(self)
 
-    # The poller ----------------------------------------------------------------------------------------------
+    # The event loop ------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Serve until the process is told to stop; then let requests under way end."""
+        """Serve until the process must stop. Then finish the requests in flight."""
         self._metrics.add_source(self._update_gauges)
         self._listeners = {listener.fileno(): (listener, listener.getsockname()) for listener in self.sockets}
         self._epoll.register(self.PIPE[0], select.EPOLLIN)
@@ -164,17 +166,17 @@ class Worker(ThreadWorker):
             self.queue.put(None)
 
     def _stop_accepting(self) -> None:
-        """Take the last connections that the kernel accepted; those that are silent get little time."""
+        """Accept the last connections from the kernel, and shorten the deadlines of connections without a request."""
         for fd in self._listeners:
             self._accept(fd, self.worker_connections)
         self._set_accepting(False)
         self.idle.seconds = min(self.idle.seconds, STOP_KEEPALIVE_LINGER)
         for connection in [*self.idle, *(other for other in self.awaiting_head if not other.n_received)]:
-            self._wait(connection, None)
-            self._wait(connection, self.idle)
+            self._move(connection, None)
+            self._move(connection, self.idle)
 
     def _turn(self) -> bool:
-        """Do what there is to do, and return whether the server still runs."""
+        """Handle the current events, and return whether the server still runs."""
         events = self._epoll.poll(0 if self._ready or self._done else TICK_SECONDS)
         self._now = time.monotonic()
         while self._done:
@@ -182,7 +184,7 @@ class Worker(ThreadWorker):
         ready, self._ready = self._ready, {}
         for fd, mask in events:
             if connection := self.connections.get(fd):
-                connection.readable |= connection.tls or mask & INPUT > 0  # TLS may have to read before it writes
+                connection.readable |= connection.tls or mask & INPUT > 0  # TLS may need to read before it writes
                 connection.hung_up |= mask & NO_MORE_INPUT > 0
                 ready.pop(connection, None)  # one request a turn
                 self._advance(connection)
@@ -196,10 +198,11 @@ class Worker(ThreadWorker):
         return self._now < self._next_tick or self._tick()
 
     def _tick(self) -> bool:
+        """Send the heartbeat, check deadlines, and return whether the server still runs."""
         self._next_tick = self._now + TICK_SECONDS
         self.notify()
         if self._metrics.shared:
-            self._update_gauges()  # because another process may be the one that is scraped
+            self._update_gauges()  # because another process may answer the scrape
         self._set_accepting(self.alive)
         for connection in self.awaiting_head.expired(self._now):
             if connection.n_received:
@@ -210,8 +213,8 @@ class Worker(ThreadWorker):
                 self._drop(connection)
         for connection in self.awaiting_body.expired(self._now):
             self._refuse(connection, HTTPStatus.REQUEST_TIMEOUT, "Send the body of the request faster.", "slow_body")
-        for waiting in (self.sending, self.idle, self.lingering):
-            for connection in waiting.expired(self._now):
+        for queue in (self.sending, self.idle, self.lingering):
+            for connection in queue.expired(self._now):
                 self._drop(connection)
         return not self.alive or bool(self.is_parent_alive())
 
@@ -233,11 +236,11 @@ class Worker(ThreadWorker):
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
-                self.log.error("No connection can be accepted: %s", error.strerror)
+                self.log.error("The worker cannot accept connections: %s", error.strerror)
                 if not self._close_oldest(self.lingering, self.idle):
                     self._set_accepting(False)  # until the next tick
                 return
-            in_use = len(self.connections) - len(self.lingering)  # those were told that it is over
+            in_use = len(self.connections) - len(self.lingering)  # lingering connections are already finished
             room = in_use < self.worker_connections or self._close_oldest(self.idle)
             if len(self.lingering) > MAX_LINGERING:
                 self._close_oldest(self.lingering)
@@ -245,11 +248,11 @@ class Worker(ThreadWorker):
                 connection = Connection(
                     sock, client, address, self.options, self._known_heads, self._max_body_bytes, self.sending.seconds
                 )
-            except OSError:  # TLS does not begin on a connection that is gone
+            except OSError:  # TLS cannot begin on a lost connection
                 sock.close()
                 continue
             self.connections[connection.fd] = connection
-            self._wait(connection, self.awaiting_head)
+            self._move(connection, self.awaiting_head)
             if room:
                 self._epoll.register(connection.fd, EVENTS)
                 self._advance(connection)
@@ -260,29 +263,29 @@ class Worker(ThreadWorker):
                 self._epoll.register(connection.fd, EVENTS)
                 self._shed(connection, "too_many_connections", close=True)
 
-    def _close_oldest(self, *kinds: DeadlineQueue) -> bool:
-        """Close the connection that has waited for the longest time, and return whether there was one."""
-        for waiting in kinds:
-            if waiting:
-                self._drop(next(iter(waiting)))
+    def _close_oldest(self, *queues: DeadlineQueue) -> bool:
+        """Close the oldest connection of the first queue that has one, and return whether there was one."""
+        for queue in queues:
+            if queue:
+                self._drop(next(iter(queue)))
                 return True
         return False
 
     # One connection -------------------------------------------------------------------------------------------
 
     def _advance(self, connection: Connection) -> None:
-        """Take a connection as far as it gets without waiting for its client; one request at most, to be fair."""
-        if connection.busy or self.connections.get(connection.fd) is not connection:  # the number is used again
+        """Advance a connection without waiting for its client. For fairness, stop after one request."""
+        if connection.busy or self.connections.get(connection.fd) is not connection:  # closed, and its fd is reused
             return
         try:
-            if connection.waiting is self.lingering:
+            if connection.deadline_queue is self.lingering:
                 self._linger(connection)
             elif connection.unsent:
                 self._flush_or_close(connection)
             elif not connection.handshaking or connection.shake_hands():
                 self._read(connection)
         except ssl.SSLError:
-            connection.unsent, connection.closing = b"", True  # the alert is sent, if there is one
+            connection.unsent, connection.closing = b"", True  # OpenSSL has sent an alert, if there is one
             self._flush_or_close(connection)
         except OSError:
             self._drop(connection)
@@ -290,7 +293,7 @@ class Worker(ThreadWorker):
             self.handle_error(None, connection, connection.client, error)
             connection.closing = True
             self._flush_or_close(connection)
-        except Exception as error:  # noqa: BLE001 - nothing that one client sends must end the process
+        except Exception as error:  # noqa: BLE001 - no client may end the process
             log_bug(error, "The service failed on a connection.")
             self._drop(connection)
 
@@ -315,13 +318,13 @@ class Worker(ThreadWorker):
         if connection.readable:
             self._ready[connection] = None
         if connection.head_is_here:
-            self._wait(connection, self.awaiting_body)
-        elif connection.n_received or connection.waiting is not self.idle:
-            self._wait(connection, self.awaiting_head)
+            self._move(connection, self.awaiting_body)
+        elif connection.n_received or connection.deadline_queue is not self.idle:
+            self._move(connection, self.awaiting_head)
         self._account_memory(connection, connection.n_received)
 
     def _dispatch(self, connection: Connection, request: Any) -> None:
-        """Answer a request at once, or have the pool answer it, or refuse it."""
+        """Answer a request at once, queue it for the pool, or refuse it."""
         n_bytes = connection.n_body_bytes
         if self.application.answers_at_once(request.method, request.path, n_bytes) and not _is_compressed(request):
             self._answers_at_once = True
@@ -329,19 +332,19 @@ class Worker(ThreadWorker):
             self._answers_at_once = False
             self._flush_or_close(connection)
             return
-        self._wait(connection, None)
+        self._move(connection, None)
         self._account_memory(connection, n_bytes)
-        n_idle_threads = self.cfg.threads - self.n_busy_threads  # some of them are about to take what is in the queue
+        n_idle_threads = self.cfg.threads - self.n_busy_threads  # some are about to take requests from the queue
         if self.queue.qsize() < self._max_queued + n_idle_threads and self._held_bytes <= self._max_held_bytes:
             connection.busy = True
             self.queue.put((connection, request, time.perf_counter()))
             return
-        self.options.pre_request(self, request)  # closes while draining
+        self.options.pre_request(self, request)  # closes the connection while draining
         close = request.should_close() or not self.alive or not self.options.keepalive or request.method == "HEAD"
         self._shed(connection, "queue_full", close)
 
     def _flush_or_close(self, connection: Connection) -> None:
-        """Send what is unsent; then close the connection, or wait for the next request."""
+        """Send unsent bytes. Then close the connection, or wait for the next request."""
         try:
             all_sent = connection.broken or connection.flush()
         except OSError:
@@ -349,16 +352,16 @@ class Worker(ThreadWorker):
         if connection.broken or (all_sent and connection.closing and connection.ended):
             self._drop(connection)
         elif not all_sent:
-            self._wait(connection, self.sending)
+            self._move(connection, self.sending)
             self._account_memory(connection, len(connection.unsent))
         elif connection.closing:
-            self._wait(connection, self.lingering)
+            self._move(connection, self.lingering)
             self._account_memory(connection, 0)
             connection.begin_close()
             self._linger(connection)
         else:
             self._account_memory(connection, 0)
-            self._wait(connection, self.idle)
+            self._move(connection, self.idle)
             self.idle[connection] = self._now + self.idle.seconds
             self.idle.move_to_end(connection)
             if connection.has_more:
@@ -380,44 +383,45 @@ class Worker(ThreadWorker):
         self._flush_or_close(connection)
 
     def _drop(self, connection: Connection) -> None:
-        self._wait(connection, None)
+        """Close a connection without a response."""
+        self._move(connection, None)
         self._account_memory(connection, 0)
         del self.connections[connection.fd]
         connection.sock.close()
 
-    def _wait(self, connection: Connection, waiting: DeadlineQueue | None) -> None:
-        """Set for what the client is awaited; its deadline is not moved if that is nothing new."""
-        if connection.waiting is not waiting:
-            if connection.waiting is not None:
-                del connection.waiting[connection]
-            connection.waiting = waiting
-            if waiting is not None:
-                waiting[connection] = self._now + waiting.seconds
+    def _move(self, connection: Connection, queue: DeadlineQueue | None) -> None:
+        """Move a connection to a queue, or out of all queues. In the same queue, it keeps its deadline."""
+        if connection.deadline_queue is not queue:
+            if connection.deadline_queue is not None:
+                del connection.deadline_queue[connection]
+            connection.deadline_queue = queue
+            if queue is not None:
+                queue[connection] = self._now + queue.seconds
 
     def _account_memory(self, connection: Connection, n_bytes: int) -> None:
-        """Account for what is kept in memory for a client; if it is too much, those that wait longest give way."""
-        self._held_bytes += n_bytes - connection.held
-        connection.held = n_bytes
+        """Record the memory that a connection uses. Above the limit, close the connections that have waited longest."""
+        self._held_bytes += n_bytes - connection.n_held_bytes
+        connection.n_held_bytes = n_bytes
         while n_bytes and self._held_bytes > self._max_held_bytes and (slow := self._slowest()):
-            if slow.waiting is self.sending:
+            if slow.deadline_queue is self.sending:
                 self._drop(slow)
             else:
                 self._shed(slow, "too_many_bytes", close=True)
 
     def _slowest(self) -> Connection | None:
-        """Return the one that has waited longest for its client, of those for which something is kept in memory."""
-        firsts = (
-            next(((until - waiting.seconds, other) for other, until in waiting.items() if other.held), None)
-            for waiting in (self.awaiting_body, self.awaiting_head, self.sending)
+        """Return the connection that has waited longest for its client, of those that use memory."""
+        oldest = (
+            next(((until - queue.seconds, other) for other, until in queue.items() if other.n_held_bytes), None)
+            for queue in (self.awaiting_body, self.awaiting_head, self.sending)
         )
-        return min(filter(None, firsts), key=itemgetter(0), default=(0, None))[1]
+        return min(filter(None, oldest), key=itemgetter(0), default=(0, None))[1]
 
-    # What is told -----------------------------------------------------------------------------------------------
+    # Metrics ----------------------------------------------------------------------------------------------------
 
     def _update_gauges(self, _openmetrics: bool = False) -> bytes:
-        """Set the gauges of the moment, a source of metrics without text of its own.
+        """Set the gauges. It is a source of metrics without text.
 
-        The thread of a scrape calls it as well, so numbers may be a request apart.
+        The thread of a scrape also calls it, so the numbers can differ by a request.
         """
         metric = self._metrics.metric
         n_queued, n_busy = self.queue.qsize(), self.n_busy_threads
@@ -427,15 +431,15 @@ class Worker(ThreadWorker):
         metric(metric_definitions.QUEUE_LIMIT).set(self._max_queued)
         metric(metric_definitions.IN_FLIGHT).set(n_queued + n_busy + self._answers_at_once)
         metric(metric_definitions.CONNECTIONS_LIMIT).set(self.worker_connections)
-        n_waiting = {
+        n_by_state = {
             "idle": len(self.idle),
             "head": len(self.awaiting_head),
             "body": len(self.awaiting_body),
             "answer": len(self.sending),
             "lingering": len(self.lingering),
         }
-        n_working = max(0, len(self.connections) - sum(n_waiting.values()))
-        for state, number in {**n_waiting, "working": n_working}.items():
+        n_working = max(0, len(self.connections) - sum(n_by_state.values()))
+        for state, number in {**n_by_state, "working": n_working}.items():
             metric(metric_definitions.CONNECTIONS, state).set(number)
         for stream, n_lines in dropped_lines().items():
             metric(metric_definitions.LOG_LINES_DROPPED, stream).inc(n_lines)
@@ -445,11 +449,11 @@ class Worker(ThreadWorker):
 
     @property
     def n_busy_threads(self) -> int:
-        """How many threads of the pool work on a request; queue.qsize() more requests wait."""
+        """How many pool threads work on a request."""
         return self._working.count(True)
 
     def _work(self, number: int) -> None:
-        """Answer requests from the queue, in a thread of the pool."""
+        """Answer requests from the queue, in a pool thread."""
         while (job := self.queue.get()) is not None:
             connection, request, since = job
             self._working[number] = True
@@ -463,7 +467,7 @@ class Worker(ThreadWorker):
                 self._working[number] = False
                 self._done.append(connection)
                 if connection.unsent or connection.closing or connection.has_more:
-                    self._wake()  # else whatever wakes the poller up is early enough
+                    self._wake()  # otherwise the next event or tick of the event loop is early enough
             del job, connection, request
 
     def _wake(self) -> None:
@@ -472,20 +476,20 @@ class Worker(ThreadWorker):
             os.write(self.PIPE[1], b".")
 
     def _answer(self, connection: Connection, request: Any, queue_seconds: float = 0.0) -> None:
-        """Have the application answer, and send as much of it as the client takes."""
+        """Call the application, and send the response as far as the client reads it."""
         connection.begin_answer()
         try:
             connection.closing = self._respond(connection, request, queue_seconds)
             connection.flush()
-        except Exception as error:  # noqa: BLE001 - one request that fails must not end the others
+        except Exception as error:  # noqa: BLE001 - a failed request must not end the others
             connection.closing = True
             if not connection.broken and not connection.answer_begun:
                 self.handle_error(request, connection, connection.client, error)
             elif not connection.broken:
-                log_bug(error, "The service failed in the middle of an answer.")
+                log_bug(error, "The service failed in the middle of a response.")
 
     def _respond(self, connection: Connection, request: Any, queue_seconds: float) -> bool:
-        """Run the application as ThreadWorker.handle_request does, and return whether the connection ends."""
+        """Run the application as ThreadWorker.handle_request does, and return whether to close the connection."""
         response, environ = None, {}
         self.options.pre_request(self, request)
         try:
@@ -515,17 +519,17 @@ class Worker(ThreadWorker):
         return bool(response.should_close()) or not _body_is_sound(request)
 
     def handle_error(self, _req: Any, client: Any, _addr: Any, exc: Exception) -> None:
-        """Answer a request that could not be parsed; Gunicorn's own answer repeats what the client sent."""
+        """Answer a request that Gunicorn could not parse. Gunicorn's own response would repeat parts of the request."""
         if isinstance(exc, (errors.ParseException, errors.NoMoreData)):
             self._metrics.count_refused("malformed")
             status = STATUS_OF_ERROR.get(type(exc), HTTPStatus.BAD_REQUEST)
-            detail = f"{status.phrase}: this is no HTTP request that can be served ({type(exc).__name__})."
+            detail = f"{status.phrase}: the server cannot process this HTTP request ({type(exc).__name__})."
             client.unsent = self._problem(status, detail, "malformed", error=type(exc).__name__)
         else:
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             identifier = new_request_id()
             log_bug(exc, "The service failed on a request outside of the application.", identifier)
-            detail = "The service failed on this request; its log says where."
+            detail = "The service failed on this request. Its log says where."
             client.unsent = self._problem(status, detail, status.name.lower(), identifier=identifier)
 
     def _refuse(self, connection: Connection, status: HTTPStatus, detail: str, code: str) -> None:
@@ -535,9 +539,9 @@ class Worker(ThreadWorker):
         self._flush_or_close(connection)
 
     def _shed(self, connection: Connection, code: str, close: bool) -> None:
-        """Answer that the server is busy."""
+        """Answer 503, because the server is busy."""
         self._metrics.count_refused(code)
-        detail = "Service Unavailable: the server is busy, send the request again later."
+        detail = "Service Unavailable: the server is busy. Send the request again later."
         retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
         connection.unsent = self._problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, code, close, retry)
         connection.closing = close
@@ -553,16 +557,16 @@ class Worker(ThreadWorker):
         error: str = "",
         identifier: str = "",
     ) -> bytes:
-        """Return the answer to a request that never reached the application, counted and logged.
+        """Return the response to a request that never reached the application. Count and log the request.
 
         Args:
             status: The status.
             detail: What to do about it.
-            code: Why it was refused, in one of a few words.
-            close: Whether the answer ends its connection.
+            code: Why the worker refused the request, as a code for the log.
+            close: Whether the response closes its connection.
             headers: More headers.
-            error: The class of the parser's exception, where there was one.
-            identifier: The request's, if it has one.
+            error: The class of the parser's exception, if there was one.
+            identifier: The id of the request, if it has one.
         """
         context = RequestContext(
             request_id=identifier or new_request_id(),
@@ -576,23 +580,23 @@ class Worker(ThreadWorker):
 
 
 def _body_is_sound(request: Any) -> bool:
-    """Return whether Gunicorn finds the same end of a chunked body; else nobody knows where the next request begins."""
+    """Return whether Gunicorn finds the end of the body. Otherwise the start of the next request is unknown."""
     try:
         while isinstance(request.body, Body) and request.body.read(READ_BYTES):
-            pass  # what the application did not want to read
-    except Exception:  # noqa: BLE001 - whatever is wrong with it
+            pass  # the application has not read this part
+    except Exception:  # noqa: BLE001 - any error means that the body is not sound
         return False
     return not getattr(request.body, "failed", False)
 
 
 def _is_compressed(request: Any) -> bool:
-    """Return whether a body may become longer than it looks."""
+    """Return whether decompression may make the body longer."""
     return "CONTENT-ENCODING" in dict(request.headers)
 
 
-def _allow_files(n_files: int) -> None:
-    """Raise the soft limit of open files, which is often no more than 1024, as far as it is needed and allowed."""
+def _raise_file_limit(n_files: int) -> None:
+    """Raise the soft limit of open files to n_files, as far as the hard limit allows. It is often only 1024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < n_files:
-        most = n_files if hard == resource.RLIM_INFINITY else min(n_files, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+        allowed = n_files if hard == resource.RLIM_INFINITY else min(n_files, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 CODE = """
 import ctypes, re, threading
 from service.host.malloc import tune_malloc
-print(keep_memory())
+print(tune_malloc())
 blocks = []
 threads = [threading.Thread(target=lambda: blocks.append(ctypes.CDLL(None).malloc(1000))) for _ in range(8)]
 for thread in threads: thread.start()

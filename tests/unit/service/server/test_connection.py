@@ -8,7 +8,7 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, NoMoreData, ParseException
 
-from service.server.connection import MOST_HEAD_BYTES, STREAMED_BYTES, Chunks, Connection
+from service.server.connection import MAX_HEAD_BYTES, STREAMED_BYTES, Chunks, Connection
 from service.server.request_heads import RequestHeadCache
 
 LIMIT = 1000
@@ -82,7 +82,7 @@ def test_chunks_are_taken_up_to_the_limit_of_their_data() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"1;" + b"x" * MOST_HEAD_BYTES * 2, b"0\r\n" + b"x" * MOST_HEAD_BYTES * 2, b"1;xxx\r\na\r\n" * 10_000]
+    "body", [b"1;" + b"x" * MAX_HEAD_BYTES * 2, b"0\r\n" + b"x" * MAX_HEAD_BYTES * 2, b"1;xxx\r\na\r\n" * 10_000]
 )
 def test_framing_that_never_ends_is_not_waited_for(body: bytes) -> None:
     """Sizes, extensions and trailers have no room of their own."""
@@ -138,8 +138,8 @@ def test_a_body_that_is_cut_off_ends_with_an_error(pair: tuple[Connection, socke
     [
         (b"GET / HTTP/1.1\nHost: a", ParseException),
         (b"GET / HTTP/1.1\r\nHost: a\n", ParseException),
-        (b"GET /" + b"a" * MOST_HEAD_BYTES, LimitRequestLine),
-        (b"GET / HTTP/1.1\r\nHost: " + b"a" * MOST_HEAD_BYTES, LimitRequestHeaders),
+        (b"GET /" + b"a" * MAX_HEAD_BYTES, LimitRequestLine),
+        (b"GET / HTTP/1.1\r\nHost: " + b"a" * MAX_HEAD_BYTES, LimitRequestHeaders),
     ],
 )
 def test_a_head_that_will_be_refused_is_not_waited_for(

@@ -6,7 +6,7 @@ from gunicorn.http.errors import ParseException
 from gunicorn.http.message import Request
 from gunicorn.http.unreader import IterUnreader
 
-from service.server.request_heads import MAX_KEPT, MAX_KEPT_BYTES, RequestHeadCache
+from service.server.request_heads import MAX_CACHED_BYTES, MAX_ENTRIES, RequestHeadCache
 
 CLIENT = ("127.0.0.1", 1)
 HEAD = b"POST /predict?a=1 HTTP/1.1\r\nHost: a\r\nX-Request-ID: b\r\nContent-Length: 5\r\n%s\r\n"
@@ -72,25 +72,25 @@ def test_what_is_refused_is_refused_again(heads: RequestHeadCache) -> None:
     for _ in range(2):
         with pytest.raises(ParseException):
             heads.parse(b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", CLIENT, 1)
-    assert heads._kept == {}
+    assert heads._entries == {}
 
 
 @pytest.mark.parametrize(
     "head",
     [
-        HEAD % (b"X: " + b"x" * MAX_KEPT_BYTES + b"\r\n"),
+        HEAD % (b"X: " + b"x" * MAX_CACHED_BYTES + b"\r\n"),
         PLAIN.replace(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
     ],
 )
 def test_long_heads_and_those_of_chunked_bodies_are_not_kept(heads: RequestHeadCache, head: bytes) -> None:
     """They would take memory, or hold a body."""
     heads.parse(head, CLIENT, 1)
-    assert heads._kept == {}
+    assert heads._entries == {}
 
 
 def test_no_more_heads_are_kept_than_the_limit(heads: RequestHeadCache) -> None:
     """A client that says another one each time makes memory neither grow nor useless."""
-    for number in range(2 * MAX_KEPT + 10):
+    for number in range(2 * MAX_ENTRIES + 10):
         heads.parse(HEAD % b"X: %d\r\n" % number, (f"10.0.{number // 256}.{number % 256}", 1), 1)
-    assert 0 < len(heads._kept) <= MAX_KEPT
-    assert len(heads._trusted) <= MAX_KEPT
+    assert 0 < len(heads._entries) <= MAX_ENTRIES
+    assert len(heads._trusted) <= MAX_ENTRIES

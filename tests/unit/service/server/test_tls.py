@@ -98,12 +98,12 @@ def test_half_a_renewal_changes_nothing(authority: Authority, capfd: pytest.Capt
     for _ in range(2):
         assert name_in(certificate.context(), authority) == "one.test"
     assert [line["message"] for line in check_lines(capfd.readouterr().err)] == [
-        "The renewed certificate cannot be used (KEY_VALUES_MISMATCH): the last one goes on."
+        "The server cannot use the renewed certificate (KEY_VALUES_MISMATCH): it keeps the last one."
     ]
     files[1].unlink()
     for _ in range(2):
         assert name_in(certificate.context(), authority) == "one.test"
-    assert capfd.readouterr().err.count("cannot be used (No such file or directory)") == 1
+    assert capfd.readouterr().err.count("cannot use the renewed certificate (No such file or directory)") == 1
     files[1].write_bytes(newer[1].read_bytes())
     assert name_in(certificate.context(), authority) == "two.test"
 
