@@ -1,6 +1,6 @@
-"""What writes documents, pictures and manifests, and what measures; nothing of it runs in production.
+"""Tools that write documents, pictures and manifests, and that measure. None of them runs in production.
 
-May import service and training; only tests import it. Most modules are commands: python -m tools.NAME.
+They may import service and training. Only tests import them. Most modules are commands: python -m tools.NAME.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Write docs/reference/chart.md, the page of the chart's values, from values.yaml: python -m tools.chart_page."""
+"""Writes docs/reference/chart.md, the page of the chart's values, from values.yaml: python -m tools.chart_page."""
 
 from tools import ROOT
 from tools.chart import CHART, values_tables

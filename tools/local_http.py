@@ -1,4 +1,4 @@
-"""Requests to a server on this machine, with the whole answer."""
+"""Sends requests to a server on this machine and returns complete responses."""
 
 import http.client
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer: its status, its headers by lower-case name, and its body."""
+    """A response: its status, its headers by lower-case name, and its body."""
 
     status: int
     headers: Mapping[str, str]
@@ -19,23 +19,23 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body, decoded."""
+        """The decoded JSON body."""
         return json.loads(self.body)
 
 
 def send(port: int, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
-    """Send one request over a connection of its own.
+    """Send one request over a new connection.
 
     Args:
         port: The server's port on this machine.
         method: GET, POST and so on.
         path: The path.
-        body: Bytes or text; an iterable of bytes is sent in chunks.
-        headers: Headers besides those that follow from the body.
+        body: Bytes or text. An iterable of bytes is sent in chunks.
+        headers: Headers in addition to those of the body.
     """
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         chunked = body is not None and not isinstance(body, bytes | str)
-        with suppress(BrokenPipeError):  # a server that refuses a body early has answered, and closes while it is sent
+        with suppress(BrokenPipeError):  # a server that refuses a body early answers and closes during the transfer
             connection.request(method, path, body, dict(headers or {}), encode_chunked=chunked)
         response = connection.getresponse()
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
@@ -43,12 +43,12 @@ def send(port: int, method: str, path: str, body: Any = None, headers: Mapping[s
 
 def predict(port: int, document: Any, **headers: str) -> Answer:
     """Send a document to /predict."""
-    given = {name.replace("_", "-"): value for name, value in headers.items()}
-    return send(port, "POST", "/predict", json.dumps(document), {"Content-Type": "application/json", **given})
+    more_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    return send(port, "POST", "/predict", json.dumps(document), {"Content-Type": "application/json", **more_headers})
 
 
 def exchange(port: int, request: bytes) -> bytes:
-    """Send bytes as they are and return all that comes back until the server closes."""
+    """Send bytes unchanged, and return all bytes that the server sends before it closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
@@ -56,11 +56,11 @@ def exchange(port: int, request: bytes) -> bytes:
 
 
 def receive_answer(connection: socket.socket) -> Answer:
-    """Return the next answer on a connection, and read nothing behind it."""
+    """Return the next response on a connection. Read nothing after it."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = connection.recv(1)
-        assert byte, "the connection ended instead"
+        assert byte, "the connection ended before the response"
         head += byte
     lines = head.decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
@@ -68,19 +68,19 @@ def receive_answer(connection: socket.socket) -> Answer:
     body = b""
     while len(body) < n_bytes:
         piece = connection.recv(n_bytes - len(body))
-        assert piece, "the answer was cut off"
+        assert piece, "the response was cut off"
         body += piece
     return Answer(int(lines[0].split()[1]), headers, body)
 
 
 def connect(port: int) -> socket.socket:
-    """Return a connection that fails rather than waits for ever."""
+    """Return a connection that fails after 30 seconds instead of waiting forever."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=30)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])

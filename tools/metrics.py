@@ -1,4 +1,4 @@
-"""Write docs/reference/metrics.md from the declarations of all metrics: python -m tools.metrics."""
+"""Writes docs/reference/metrics.md from the declarations of all metrics: python -m tools.metrics."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from service.observability.metric_definitions import LabelValues, MetricDefiniti
 from tools import ROOT
 
 PAGE = ROOT / "docs/reference/metrics.md"
-# The modules that declare series, in the order of the page.
+# The modules that declare metrics, in the order of the page.
 MODULES = (metric_definitions,)
 SERIES: tuple[MetricDefinition[Any], ...] = tuple(
     declared for module in MODULES for declared in module.METRIC_DEFINITIONS
@@ -41,13 +41,13 @@ def page(declared: Sequence[MetricDefinition[Any]] = SERIES) -> str:
 
 
 def _row(declared: MetricDefinition[Any]) -> str:
-    labels = "; ".join(f"`{name}`: {_shown(values)}" for name, values in declared.labels.items())
-    about = f"{declared.help} Only {declared.only}." if declared.only else declared.help
-    cells = (f"`{declared.name}`", declared.type, declared.unit, labels, str(declared.at_most), about)
+    labels = "; ".join(f"`{name}`: {_label_text(values)}" for name, values in declared.labels.items())
+    description = f"{declared.help} Only {declared.only}." if declared.only else declared.help
+    cells = (f"`{declared.name}`", declared.type, declared.unit, labels, str(declared.at_most), description)
     return f"| {' | '.join(cells)} |\n"
 
 
-def _shown(values: Sequence[str] | LabelValues) -> str:
+def _label_text(values: Sequence[str] | LabelValues) -> str:
     return values.text if isinstance(values, LabelValues) else ", ".join(f"`{value}`" for value in values)
 
 

@@ -1,4 +1,4 @@
-"""What Grafana asks Prometheus for the panels of a dashboard, and what a real Prometheus answers."""
+"""Sends the queries of a Grafana dashboard to a Prometheus and returns the results."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-# label_values(metric{matchers}, label): the only kind of query that a variable has here.
+# label_values(metric{matchers}, label): the only kind of query in the variables of these dashboards.
 LABEL_VALUES = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
@@ -19,10 +19,10 @@ class Query(NamedTuple):
 
     Args:
         panel: The title of its panel, or the kind and name of a variable or annotation.
-        expr: PromQL, the variables filled in.
-        legend: What its series are called, with {{label}} in it.
-        instant: Whether only the value of now is asked for.
-        may_be_empty: Why there may be no answer; "" if there must be one.
+        expr: PromQL with the values of the variables.
+        legend: The name of its series, which may contain {{label}}.
+        instant: Whether it is a query for the current value only.
+        may_be_empty: Why the result may be empty. "" if it must not be empty.
     """
 
     panel: str
@@ -33,28 +33,28 @@ class Query(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What Prometheus said to a query: series with "metric" and "value" or "values" (times in seconds, text)."""
+    """The result of a query: series with "metric", and "value" or "values" (pairs of time in seconds and text)."""
 
     query: Query
     series: list[dict[str, Any]]
 
 
 def panels(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the panels of a dashboard without its rows."""
+    """Return the panels of a dashboard, without its rows."""
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
 def filled(text: str, variables: Mapping[str, str]) -> str:
-    """Return a text with the values of its variables, $name or ${name}.
+    """Return a text in which variables ($name or ${name}) are replaced by their values.
 
     Raises:
         KeyError: If a variable has no value.
     """
-    return VARIABLE.sub(lambda found: variables[found[1] or found[2]], text)
+    return VARIABLE.sub(lambda match: variables[match[1] or match[2]], text)
 
 
 def queries(dashboard: Mapping[str, Any], variables: Mapping[str, str]) -> Iterator[Query]:
-    """Yield the queries of all panels and annotations; variables have values, those of Grafana's own among them."""
+    """Yield the queries of all panels and annotations. variables must include Grafana's built-in variables."""
     for panel in panels(dashboard):
         empty = panel["fieldConfig"]["defaults"].get("noValue", "")
         for target in panel["targets"]:
@@ -70,13 +70,13 @@ def queries(dashboard: Mapping[str, Any], variables: Mapping[str, str]) -> Itera
 
 
 class Prometheus:
-    """A Prometheus and the time that a dashboard shows.
+    """A Prometheus, and the time range of a dashboard.
 
     Args:
-        url: Its address.
-        seconds: How long a time is shown.
-        end: Its end, as a Unix time; now if left out.
-        rate_interval: What $__rate_interval is: at least two scrapes long.
+        url: The address of Prometheus.
+        seconds: The length of the time range.
+        end: The end of the time range as a Unix time. The default is now.
+        rate_interval: The value of $__rate_interval, at least two scrape intervals.
     """
 
     def __init__(self, url: str, seconds: int, *, end: float | None = None, rate_interval: str = "1m") -> None:
@@ -84,7 +84,7 @@ class Prometheus:
         self.seconds = seconds
         self.end = time.time() if end is None else end
         self.step = max(1, seconds // 120)
-        self._own = {
+        self._built_in = {
             "datasource": "prometheus",
             "__rate_interval": rate_interval,
             "__range": f"{seconds}s",
@@ -92,29 +92,29 @@ class Prometheus:
         }
 
     def variables(self, dashboard: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, str]:
-        """Return the values of a dashboard's variables: as chosen, else as Grafana would begin with.
+        """Return the values of a dashboard's variables: the chosen ones, otherwise Grafana's initial ones.
 
         Raises:
-            AssertionError: If a variable has no value to choose, or the chosen one is not among them.
+            AssertionError: If a variable has no values, or the chosen value is not one of them.
         """
-        values = dict(self._own)
+        values = dict(self._built_in)
         for variable in dashboard["templating"]["list"]:
             name = variable["name"]
             if name == "datasource":
                 continue
-            found = LABEL_VALUES.fullmatch(filled(variable["query"], values))
-            assert found, f"variable {name} asks {variable['query']}"
-            given = self._get(
-                f"label/{found['label']}/values",
-                {"match[]": found["series"], "start": self.end - self.seconds, "end": self.end},
+            label_query = LABEL_VALUES.fullmatch(filled(variable["query"], values))
+            assert label_query, f"variable {name} has the unsupported query {variable['query']}"
+            options = self._get(
+                f"label/{label_query['label']}/values",
+                {"match[]": label_query["series"], "start": self.end - self.seconds, "end": self.end},
             )
-            assert given, f"variable {name} has no values: {found[0]}"
-            assert chosen.get(name, given[0]) in given, f"variable {name} has only the values {given}"
-            values[name] = chosen.get(name, variable.get("allValue", given[0]))
+            assert options, f"variable {name} has no values: {label_query[0]}"
+            assert chosen.get(name, options[0]) in options, f"variable {name} has only the values {options}"
+            values[name] = chosen.get(name, variable.get("allValue", options[0]))
         return values
 
     def answers(self, dashboard: Mapping[str, Any], chosen: Mapping[str, str]) -> list[Answer]:
-        """Return the answers to all queries of a dashboard, in its order; see variables() for what is chosen.
+        """Return the results of all queries of a dashboard, in its order. See variables() for chosen.
 
         Raises:
             AssertionError: If Prometheus refuses a query, or a variable has no value.
@@ -122,23 +122,23 @@ class Prometheus:
         return [Answer(query, self.ask(query)) for query in queries(dashboard, self.variables(dashboard, chosen))]
 
     def ask(self, query: Query) -> list[dict[str, Any]]:
-        """Return the series that answer a query, without values that are no number."""
+        """Return the series that a query returns, without NaN values."""
         if query.instant:
-            found = self._get("query", {"query": query.expr, "time": self.end})["result"]
+            result = self._get("query", {"query": query.expr, "time": self.end})["result"]
         else:
             times = {"start": self.end - self.seconds, "end": self.end, "step": self.step}
-            found = self._get("query_range", {"query": query.expr, **times})["result"]
-        for series in found:
+            result = self._get("query_range", {"query": query.expr, **times})["result"]
+        for series in result:
             if "values" in series:
                 series["values"] = [value for value in series["values"] if value[1] != "NaN"]
-        return [series for series in found if series.get("values") or series.get("value", ("", "NaN"))[1] != "NaN"]
+        return [series for series in result if series.get("values") or series.get("value", ("", "NaN"))[1] != "NaN"]
 
     def _get(self, path: str, parameters: Mapping[str, Any]) -> Any:
         return _get(f"{self._url}/api/v1/{path}", parameters)
 
 
 def query(url: str, expr: str) -> list[dict[str, Any]]:
-    """Return the series of an instant query now.
+    """Return the series of an instant query at the current time.
 
     Raises:
         AssertionError: If Prometheus refuses it.

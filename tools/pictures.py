@@ -1,4 +1,4 @@
-"""Draw the dashboards from what a Prometheus answers: python -m tools.pictures URL --namespace NAME --release NAME."""
+"""Draws the dashboards with data from a Prometheus: python -m tools.pictures URL --namespace NAME --release NAME."""
 
 import argparse
 import io
@@ -22,24 +22,24 @@ from tools.panels import Answer, Prometheus, panels
 FOLDER = ROOT / "docs/pictures"
 COLUMNS, COLUMN_INCHES, ROW_INCHES = 24, 0.62, 0.36  # of Grafana's grid
 LABEL = "Drawn from a real run by tools/pictures.py, not a screenshot of Grafana"
-# Readable on a page of either colour.
+# Readable on light and dark pages.
 CURVES = ("#2f7fd6", "#b8722c", "#3f9c5a", "#8a63d2", "#d0454c", "#1f9aa6", "#a3872d", "#c2569e", "#6f7f2e", "#767676")
 THRESHOLDS = {
     "green": "#3f9c5a", "yellow": "#b58a1b", "orange": "#c9702b", "red": "#d0454c", "dark-red": "#a8323a",
 }  # fmt: skip
 ROLLOUT = "#2f7fd6"
-MAX_LEGEND, MAX_ROWS = 9, 8  # curves that are named, rows of a table
+MAX_LEGEND, MAX_ROWS = 9, 8  # curves with a name in the legend, rows of a table
 TINY, SMALL, LARGE = 6, 7, 16  # points
 
 
 def picture(board: Mapping[str, Any], answers: Sequence[Answer], subject: str, seconds: int) -> str:
-    """Return a dashboard as SVG, without a background; the same answers give the same text.
+    """Return a dashboard as SVG without a background. The same answers give the same SVG.
 
     Args:
         board: The dashboard.
-        answers: Those to all its queries, in its order.
-        subject: What it was asked about.
-        seconds: How long a time it shows.
+        answers: The results of all its queries, in its order.
+        subject: The release and namespace, for the title.
+        seconds: The length of the time range.
     """
     rest = iter(answers)
     of_panel = [(panel, [next(rest) for _ in panel["targets"]]) for panel in panels(board)]
@@ -70,7 +70,7 @@ def _times(answer: Answer) -> list[float]:
 
 
 def _place(panel: Mapping[str, Any], n_rows: int) -> tuple[float, float, float, float]:
-    """Return left, bottom, width and height of a panel's axes, as shares of the figure."""
+    """Return left, bottom, width and height of a panel's axes as fractions of the figure."""
     place, height = panel["gridPos"], n_rows + 2
     above, below = (1.0, 0.3) if panel["type"] == "stat" else (1.0, 2.6)
     left = 0.15 if panel["type"] in ("stat", "table") else 1.25
@@ -121,15 +121,15 @@ def _draw_curves(
     )
     below: dict[int, float] = {}
     for place, (name, points) in enumerate(curves):
-        colour, times = CURVES[place % len(CURVES)], list(points)
+        color, times = CURVES[place % len(CURVES)], list(points)
         label = name if place < MAX_LEGEND else None
         if "stacking" in custom:
             lower = [below.get(time, 0.0) for time in times]
             upper = [low + value for low, value in zip(lower, points.values(), strict=True)]
             below.update(zip(times, upper, strict=True))
-            axes.fill_between(times, lower, upper, color=colour, alpha=0.5, linewidth=0, label=label)
+            axes.fill_between(times, lower, upper, color=color, alpha=0.5, linewidth=0, label=label)
         else:
-            axes.plot(times, list(points.values()), color=colour, linewidth=1.2, label=label)
+            axes.plot(times, list(points.values()), color=color, linewidth=1.2, label=label)
     for series in rollouts:
         axes.axvline(float(series["values"][0][0]) - end, color=ROLLOUT, linewidth=0.8, linestyle=":")
     lowest, highest = axes.get_ylim()
@@ -139,7 +139,7 @@ def _draw_curves(
     axes.set_ylim(bottom=defaults.get("min", lowest), top=defaults.get("max", max(highest, 1e-9)) * 1.02)
     axes.set_xlim(-seconds, 0)
     axes.yaxis.set_major_formatter(lambda value, _: formatted(value, defaults["unit"]))
-    axes.set_xticks([-seconds * part / 4 for part in range(5)])
+    axes.set_xticks([-seconds * quarter / 4 for quarter in range(5)])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 60:.3g} min" if value else "now")
     axes.locator_params(axis="y", nbins=5)
     axes.tick_params(labelsize=TINY)
@@ -175,14 +175,14 @@ def _draw_table(axes: Axes, panel: Mapping[str, Any], answers: list[Answer]) -> 
         for series in answer.series:
             labels, name = series["metric"], answer.query.legend
             cells = rows.setdefault(labels[by], {})
-            found = {by: labels[by], **{key: labels[key] for key in sorted(labels)}}
+            new_cells = {by: labels[by], **{key: labels[key] for key in sorted(labels)}}
             if name:
                 settings = units.get(name, {})
-                found[name] = formatted(
+                new_cells[name] = formatted(
                     float(series["value"][1]), settings.get("unit", "none"), settings.get("decimals")
                 )
-            cells.update(found)
-            fields += [field for field in found if field not in fields]
+            cells.update(new_cells)
+            fields += [field for field in new_cells if field not in fields]
     shown = [[_short(row.get(field, "")) for field in fields] for _, row in sorted(rows.items())[:MAX_ROWS]]
     widths = [max(len(text) for text in column) + 2 for column in zip(fields, *shown, strict=True)]
     drawn = axes.table(
@@ -221,7 +221,7 @@ def _short(text: str) -> str:
 
 
 def formatted(value: float, unit: str, decimals: int | None = None) -> str:
-    """Return a number as Grafana writes it in a unit, about so."""
+    """Return a number with its unit, in about the same format as Grafana."""
     if not math.isfinite(value):
         return str(value)
     match unit:
@@ -246,18 +246,18 @@ def main() -> None:
     """Write the pictures of all dashboards.
 
     Raises:
-        SystemExit: With a sentence, if Prometheus does not answer, or knows no such release or feature.
+        SystemExit: With a message, if Prometheus does not answer, or has no data of the release or feature.
     """
     parser = argparse.ArgumentParser(prog="python -m tools.pictures", description=__doc__)
     parser.add_argument("url", help="the address of a Prometheus that scrapes the release and has its rules")
     parser.add_argument("--namespace", required=True)
     parser.add_argument("--release", required=True)
-    parser.add_argument("--feature", help="the feature whose bins are drawn; default the first")
-    parser.add_argument("--seconds", type=int, default=3600, help="how long a time is drawn; default %(default)s")
-    parser.add_argument("--rate-interval", default="1m", help="at least four scrapes; default %(default)s")
-    parser.add_argument("--end", type=float, help="its end, as a Unix time; default now")
+    parser.add_argument("--feature", help="the feature whose bins are drawn (default: the first one)")
+    parser.add_argument("--seconds", type=int, default=3600, help="length of the time range (default: %(default)s)")
+    parser.add_argument("--rate-interval", default="1m", help="at least four scrape intervals (default: %(default)s)")
+    parser.add_argument("--end", type=float, help="end of the time range, as a Unix time (default: now)")
     parser.add_argument(
-        "--output", type=Path, default=FOLDER, help="the folder, whose pictures are overwritten; default docs/pictures"
+        "--output", type=Path, default=FOLDER, help="folder whose pictures are overwritten (default: docs/pictures)"
     )
     options = parser.parse_args()
     chosen = {"namespace": options.namespace, "release": options.release}

@@ -1,4 +1,4 @@
-"""Write the table of settings into docs/reference/settings.md: python -m tools.settings."""
+"""Writes the table of settings into docs/reference/settings.md: python -m tools.settings."""
 
 from service.settings import settings_table
 from tools import ROOT
@@ -8,10 +8,10 @@ BEGIN, END = "<!-- settings: written by make docs -->\n", "<!-- end of settings 
 
 
 def with_table(text: str) -> str:
-    """Return the page's text with the table as it should be.
+    """Return the text of the page with the current table.
 
     Raises:
-        ValueError: If the page has no place for the table.
+        ValueError: If the page has no markers for the table.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
