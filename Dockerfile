@@ -1,12 +1,16 @@
-# Four stages: build (locked packages of the service), train (fits MODEL and bakes its artifact), runtime (serves whatever
-# artifact is put at /srv/artifact), serve (runtime with the artifact of train; the default). Nothing here needs BuildKit.
+# Four stages; none needs BuildKit:
+# - build: the locked packages of the service
+# - train: fits MODEL and bakes its artifact
+# - runtime: serves the artifact at /srv/artifact
+# - serve: runtime with the artifact of train (the default)
 ARG PYTHON_IMAGE=python:3.13-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
-# serving leaves pandas out, for models whose contract does not say frame; serving-tracing adds what sends traces.
+# serving has no pandas: use it if the contract does not have "input": "frame". serving-tracing adds tracing.
 ARG REQUIREMENTS=serving-frames
 COPY requirements/${REQUIREMENTS}.txt /tmp/requirements.txt
-# Compiled here, as nothing can be written where it runs; without the libraries' own tests, a fifth of their files.
+# Compile the modules here, because the container's file system is read-only. Remove the tests of the libraries, which
+# are a fifth of their files.
 RUN python -m venv --without-pip /opt/bakehouse \
     && pip --python /opt/bakehouse/bin/python --disable-pip-version-check --no-cache-dir \
         install --quiet --no-compile --require-hashes -r /tmp/requirements.txt \
@@ -16,7 +20,7 @@ COPY service /srv/service
 RUN python -m compileall -q --invalidation-mode unchecked-hash /srv/service
 
 FROM ${PYTHON_IMAGE} AS train
-# training-engines adds the converters of further engines to the race; REQUIREMENTS=serving-engines then serves who wins.
+# training-engines adds the converters of more engines to the comparison. Then also set REQUIREMENTS=serving-engines.
 ARG TRAINING=training
 COPY requirements/${TRAINING}.txt /tmp/requirements.txt
 RUN pip --disable-pip-version-check --no-cache-dir install --quiet --root-user-action ignore --require-hashes \
@@ -40,7 +44,7 @@ ENV PATH=/opt/bakehouse/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     BAKEHOUSE_ARTIFACT=/srv/artifact
-# nonroot of distroless images: numeric, so that a cluster can tell that it is not root.
+# The user nonroot of distroless images. The id is numeric, so that a cluster can verify that it is not root.
 USER 65532:65532
 EXPOSE 8080 8081
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "service", "healthcheck"]

@@ -1,18 +1,18 @@
-# Everything here needs Python 3.11 or later, make and a network to PyPI, nothing else.
+# All targets need Python 3.11 or later, make and access to PyPI. The help of a target names what else it needs.
 PYTHON ?= python3
 MODEL ?= training/models/house_prices.py
 ARTIFACT ?= artifact
 IMAGE ?= bakehouse
 CLUSTER ?= tests/e2e/cluster
 SCENARIOS ?= tests/e2e
-# A commit, or whatever the model version is to be.
+# The model version. The default is the commit.
 TAG ?= $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo dev)
 REVISION := $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)
 BIN := .venv/bin
 LOCKED := install --quiet --disable-pip-version-check --require-hashes
 BUILD_ARGUMENTS = --build-arg MODEL=$(MODEL) --build-arg MODEL_VERSION=$(TAG) --build-arg REVISION=$(REVISION) \
 	$(addprefix --build-arg SOURCE_DATE_EPOCH=,$(shell git log -1 --format=%ct 2>/dev/null))
-# With the extras, because pip looks for a coverage[toml] by itself where only coverage is pinned.
+# --no-strip-extras, because pip searches for coverage[toml] if the lock file pins only coverage.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-strip-extras \
 	--no-header --no-annotate
 
@@ -30,7 +30,7 @@ install: .venv/installed ## Build .venv from the lock file
 	$(BIN)/pip $(LOCKED) -r requirements/dev.txt
 	@touch $@
 
-# Apart, because checkov pins older versions of what the tests need.
+# In a separate environment, because checkov pins older versions of packages that the tests need.
 .venv-checkov/installed: requirements/checkov.txt
 	$(PYTHON) -m venv .venv-checkov
 	.venv-checkov/bin/pip $(LOCKED) -r requirements/checkov.txt
@@ -42,29 +42,29 @@ train: install ## Train MODEL and bake it into ARTIFACT
 serve: train ## Train, bake and serve MODEL on port 8080
 	BAKEHOUSE_ARTIFACT=$(ARTIFACT) BAKEHOUSE_HOST=$${BAKEHOUSE_HOST:-127.0.0.1} exec $(BIN)/python -m service
 
-image: ## Train MODEL in a container build and bake it into the image IMAGE:TAG; TAG is the model version
+image: ## Build the image IMAGE:TAG: train and bake MODEL; TAG is the model version
 	docker build $(BUILD_ARGUMENTS) --target train --tag $(IMAGE)-train:$(TAG) .
 	docker build $(BUILD_ARGUMENTS) --tag $(IMAGE):$(TAG) \
 		$$(docker run --rm $(IMAGE)-train:$(TAG) inspect artifact --labels | sed 's/^/--label /') .
 	@echo "Built $(IMAGE):$(TAG)"
 
-test: install .venv-checkov/installed ## Run every test that needs no container engine and no cluster, with coverage
+test: install .venv-checkov/installed ## Run the tests that need no container engine and no cluster, with coverage
 	$(BIN)/pytest --numprocesses 2 --dist worksteal --cov --cov-report=term-missing
 
-test-image: install ## Prove the image and the path of one server; needs a container engine and 4 minutes
+test-image: install ## Test the image and the setup on one server; needs a container engine and 4 minutes
 	$(BIN)/pytest tests/image --capture=no --durations=10
 
-e2e: install ## Prove releases and rollouts on a throw-away cluster; needs an engine, wrk, what CLUSTER needs and 25 minutes
+e2e: install ## Test releases and rollouts on a temporary cluster; needs an engine, wrk, CLUSTER's tools and 25 minutes
 	CLUSTER=$(CLUSTER) $(BIN)/pytest $(SCENARIOS) --capture=no --durations=10
 
-bench: install ## Measure what predictions cost and write docs/explanation/performance.md; needs wrk and ten minutes
+bench: install ## Measure the cost of predictions and write docs/explanation/performance.md; needs wrk and 10 minutes
 	$(BIN)/python -m tools.bench
 
-format: install ## Format the code and mend what the linter can
+format: install ## Format the code and apply the fixes of the linter
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lint: install ## Check format, lint and workflows
+lint: install ## Check format, style, spelling, imports and workflows
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell
@@ -75,7 +75,7 @@ lint: install ## Check format, lint and workflows
 types: install ## Check types
 	$(BIN)/mypy
 
-check: lint types test ## Run all that CI runs
+check: lint types test ## Run the same checks as CI
 
 lock: install ## Update the lock files to the newest versions that pyproject.toml allows
 	$(COMPILE) --upgrade pyproject.toml $(addprefix --extra ,frames training engines converters tracing dev) -o requirements/dev.txt
@@ -90,7 +90,7 @@ lock: install ## Update the lock files to the newest versions that pyproject.tom
 	$(COMPILE) --upgrade pyproject.toml -c requirements/dev.txt -o requirements/serving.txt
 	$(COMPILE) --upgrade --group checkov -o requirements/checkov.txt
 
-docs: install ## Write settings, metrics and chart values into docs/reference, the chart's README, schema and dashboards
+docs: install ## Write docs/reference (settings, metrics, chart values), the chart's README and schema, and the dashboards
 	$(BIN)/python -m tools.settings
 	$(BIN)/python -m tools.metrics
 	$(BIN)/python -m tools.packages
@@ -98,11 +98,11 @@ docs: install ## Write settings, metrics and chart values into docs/reference, t
 	$(BIN)/python -m tools.chart_page
 	$(BIN)/python -m tools.dashboards
 
-site: install ## Build the documentation as a website in site/, and refuse dead links
+site: install ## Build the documentation as a website in site/; fail on dead links
 	$(BIN)/zensical build --strict
 
 manifests: install ## Render k8s/bakehouse.yaml from the chart and k8s/values.yaml
 	$(BIN)/python -m tools.manifests
 
-clean: ## Remove what the other targets made
+clean: ## Remove the files that the other targets created
 	rm -rf .venv .venv-checkov $(ARTIFACT) site .cache .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* .hypothesis
