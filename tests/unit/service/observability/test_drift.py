@@ -457,10 +457,10 @@ def test_processes_add_up_and_a_successor_goes_on(tmp_path: Path):
 def test_a_file_that_is_not_all_there_counts_nothing_and_is_completed(tmp_path: Path, n_bytes: int):
     """A process makes it just now, or was killed while it made it."""
     (tmp_path / "drift_1.counts").write_bytes(bytes(n_bytes))
-    other = Drift(AREA_REFERENCE, AREAS, "v1", Settings(), tmp_path, 2)
+    other = Drift(Reference.from_dict(AREA_REFERENCE), AREAS, "v1", Settings(), tmp_path, 2)
     watch(other, AREAS, [(1.0, 1.0)])
     assert sum(scrape(other).values()) == 1
-    successor = Drift(AREA_REFERENCE, AREAS, "v1", Settings(), tmp_path, 1)
+    successor = Drift(Reference.from_dict(AREA_REFERENCE), AREAS, "v1", Settings(), tmp_path, 1)
     watch(successor, AREAS, [(1.0, 1.0)])
     assert sum(scrape(successor).values()) == sum(scrape(other).values()) == 2
 
