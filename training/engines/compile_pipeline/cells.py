@@ -19,11 +19,11 @@ from service.engines.pipeline.cells import (
     IndicateMissing,
     NumberCodes,
 )
+from service.engines.scikit_learn import as_array
+from training.contract.categories import UNKNOWN_CATEGORY
 from training.engines.compile_pipeline.flow import Compiled, Flow, check_float64, matrix, to_matrix
 from training.engines.scikit_learn_private import Fitted, one_hot_widths
 from training.errors import UnsupportedError
-
-UNKNOWN_CATEGORY = "no such category, surely"
 
 # ------------------------------------------------------------------------------------------- missing cells
 
@@ -105,9 +105,9 @@ def _encoded(encoder: Fitted, flow: Flow) -> tuple[NDArray[np.float64], list[flo
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a category is unknown
-        coded = _dense(encoder.transform(_as_fitted(encoder, columns)))
+        coded = as_array(encoder.transform(_as_fitted(encoder, columns)))
         try:
-            unknown = _dense(encoder.transform(_as_fitted(encoder, strange)))[0].tolist()
+            unknown = as_array(encoder.transform(_as_fitted(encoder, strange)))[0].tolist()
         except ValueError:
             unknown = None
     return coded, unknown
@@ -119,10 +119,6 @@ def _as_fitted(encoder: Fitted, columns: list[list[Any]]) -> NDArray[Any] | pd.D
         return np.array(columns, dtype=np.float64 if numbers else object).T
     named = zip(encoder.feature_names_in_, columns, strict=True)
     return pd.DataFrame({name: pd.Series(column, dtype=object) for name, column in named})
-
-
-def _dense(answer: Any) -> NDArray[np.float64]:
-    return answer.toarray() if hasattr(answer, "toarray") else np.asarray(answer)
 
 
 def _codes(categories: NDArray[Any], codes: NDArray[Any], unknown: float | None, kind: str) -> Codes:

@@ -34,13 +34,13 @@ TREES = make_pipeline(preprocessing.StandardScaler(), ensemble.RandomForestClass
 
 
 class Case:
-    """A fitted estimator, its compiled pipeline and its gate."""
+    """A fitted estimator, its compiled pipeline and its equivalence check."""
 
     def __init__(self, estimator: Any, X: Any, y: Any) -> None:
         self.estimator = estimator.fit(X, y)
         self.contract, frame, _ = derived(self.estimator, X)
         self.pipeline = compile_pipeline(self.estimator, self.contract)
-        self.gate = EquivalenceCheck(scikit_learn_engine(self.estimator, self.contract), self.contract, frame, 0)
+        self.check = EquivalenceCheck(scikit_learn_engine(self.estimator, self.contract), self.contract, frame, 0)
 
     def engine(self, change: Callable[[Any], Pipeline] = lambda pipeline: pipeline) -> EngineFunction:
         """Return the engine of the compiled pipeline with something changed."""
@@ -62,14 +62,14 @@ def trees() -> Case:
 
 def test_a_faithful_form_is_exact(mixed: Case, trees: Case):
     """Trees do not depend on the batch either; a sum may."""
-    assert mixed.gate.judge(mixed.engine(), 0.0).exact
-    verdict = trees.gate.judge(trees.engine(), 0.0)
+    assert mixed.check.judge(mixed.engine(), 0.0).exact
+    verdict = trees.check.judge(trees.engine(), 0.0)
     assert (verdict.exact, verdict.difference, verdict.batch_invariant) == (True, 0.0, True)
 
 
 def test_every_kind_of_row_is_there(mixed: Case):
     """What can be sent: also what training never saw."""
-    kinds = {rows.kind: len(rows.answered) for rows in mixed.gate.rows}
+    kinds = {rows.kind: len(rows.answered) for rows in mixed.check.rows}
     assert set(kinds) == {
         "training rows", "rows of shuffled columns", "rows of each category", "rows with unknown categories",
         "rows with missing values", "rows of unusual magnitude", "boundary rows",
@@ -134,9 +134,9 @@ def swap_labels(pipeline: Any) -> Pipeline:
     ids=lambda change: getattr(change, "__name__", ""),
 )
 def test_a_changed_pipeline_is_refused(mixed: Case, change: Callable[[Any], Pipeline], why: str):
-    """The gate can fail: in each of these the change shows."""
+    """The check can fail: in each of these the change shows."""
     with pytest.raises(UnsupportedError, match=why):
-        mixed.gate.judge(mixed.engine(change), 1e-9)
+        mixed.check.judge(mixed.engine(change), 1e-9)
 
 
 def test_the_last_bit_of_a_coefficient_is_no_longer_exact(mixed: Case):
@@ -148,9 +148,9 @@ def test_the_last_bit_of_a_coefficient_is_no_longer_exact(mixed: Case):
         return pipeline
 
     with pytest.raises(UnsupportedError, match=r"predict differs for .* boundary rows"):
-        mixed.gate.judge(mixed.engine(nudge), 1e-9)
+        mixed.check.judge(mixed.engine(nudge), 1e-9)
     line = Case(linear_model.LinearRegression(), NUMBERS, PRICES)
-    verdict = line.gate.judge(line.engine(nudge), 1e-9)
+    verdict = line.check.judge(line.engine(nudge), 1e-9)
     assert not verdict.exact
     assert 0 < verdict.difference < 1e-12
 
@@ -159,7 +159,7 @@ def test_the_last_bit_of_a_coefficient_is_no_longer_exact(mixed: Case):
 def test_a_threshold_one_float64_off_is_refused(way: float):
     """Moved down it is what < makes of <=; only rows on the threshold itself tell."""
     case = Case(ensemble.HistGradientBoostingClassifier(max_iter=3), np.repeat(NUMBERS, 3, axis=0), np.repeat(SIGNS, 3))
-    assert case.gate.judge(case.engine(), 0.0).exact
+    assert case.check.judge(case.engine(), 0.0).exact
 
     def shift(pipeline: Any) -> Pipeline:
         thresholds = pipeline.model.nodes["threshold"]
@@ -167,21 +167,21 @@ def test_a_threshold_one_float64_off_is_refused(way: float):
         return pipeline
 
     with pytest.raises(UnsupportedError, match=r"boundary rows|differ by"):
-        case.gate.judge(case.engine(shift), 1e-9)
+        case.check.judge(case.engine(shift), 1e-9)
 
 
 def test_an_answer_where_the_estimator_has_none_is_refused():
     """A label of a row that the estimator refuses would be served."""
     case = Case(make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression()), NUMBERS / 1e5, SIGNS)
-    assert not all(rows.answered.all() for rows in case.gate.rows)
-    assert case.gate.judge(case.engine(), 0.0).exact
+    assert not all(rows.answered.all() for rows in case.check.rows)
+    assert case.check.judge(case.engine(), 0.0).exact
     faithful = case.engine()
 
     def careless(columns: Any, outputs: Any) -> Any:
         return faithful(np.clip(columns, -1e300, 1e300), outputs)
 
     with pytest.raises(UnsupportedError, match="is answered for one of the rows of unusual magnitude"):
-        case.gate.judge(careless, 1e-9)
+        case.check.judge(careless, 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_another_shape_or_type_or_number_is_refused(change: Callable[[Any], Any]
     case = Case(linear_model.LinearRegression(), NUMBERS, PRICES)
     faithful = case.engine()
     with pytest.raises(UnsupportedError, match=why):
-        case.gate.judge(lambda columns, outputs: {"predict": change(faithful(columns, outputs)["predict"])}, 1e-9)
+        case.check.judge(lambda columns, outputs: {"predict": change(faithful(columns, outputs)["predict"])}, 1e-9)
 
 
 def test_an_engine_whose_bits_depend_on_the_batch_is_told():
@@ -210,8 +210,8 @@ def test_an_engine_whose_bits_depend_on_the_batch_is_told():
     def by_batch(columns: Any, outputs: Any) -> Any:
         return {name: values * (1 + 1e-15 * (len(values) > 1)) for name, values in faithful(columns, outputs).items()}
 
-    assert not case.gate.judge(by_batch, 1e-9).batch_invariant
-    one_by_one = case.gate.judge(lambda columns, outputs: {
+    assert not case.check.judge(by_batch, 1e-9).batch_invariant
+    one_by_one = case.check.judge(lambda columns, outputs: {
         "predict": np.concatenate([faithful(row[None], outputs)["predict"] for row in columns])
     }, 1e-9)  # fmt: skip
     assert one_by_one.batch_invariant
@@ -219,8 +219,8 @@ def test_an_engine_whose_bits_depend_on_the_batch_is_told():
 
 def test_boundary_rows_lie_on_both_sides_of_every_label_change(trees: Case):
     """Neighbouring numbers with different answers, found without looking into the estimator."""
-    boundary = next(rows for rows in trees.gate.rows if rows.kind == "boundary rows")
-    answers = trees.gate.ask(trees.gate.reference, boundary.columns)["predict_proba"]
+    boundary = next(rows for rows in trees.check.rows if rows.kind == "boundary rows")
+    answers = trees.check.ask(trees.check.reference, boundary.columns)["predict_proba"]
     n_pairs = len(answers) // 12  # both sides first, then ten numbers near them
     assert n_pairs > 100
     assert (answers[:n_pairs] != answers[n_pairs : 2 * n_pairs]).any(axis=1).all()
