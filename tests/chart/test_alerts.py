@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 
-from tests.support.rules import TARGET, Phases, PodHistory, Series, evaluate, feedback, groups, rows_by_bin, series
+from tests.support.rules import (
+    TARGET,
+    Phases,
+    PodHistory,
+    Series,
+    evaluate,
+    feedback,
+    groups,
+    needed_for,
+    rows_by_bin,
+    series,
+)
 from tools.helm import CHART
 
 RULES = groups()
@@ -592,7 +603,7 @@ def test_descriptions_name_the_release_and_its_problem(
             **group,
             "rules": [rule for rule in group["rules"] if rule.get("alert") != labels["alertname"] or _has(rule, given)],
         }
-        for group in RULES
+        for group in needed_for([labels["alertname"]], RULES)
     ]
     (rule,) = [each for group in rules for each in group["rules"] if each.get("alert") == labels["alertname"]]
     expected = {
