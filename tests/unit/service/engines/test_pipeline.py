@@ -106,8 +106,8 @@ def fitted(estimator: Any, rows: Any, y: Any) -> Any:
 
 def check(estimator: Any, rows: Any, y: Any, difference: float = 0.0) -> None:
     """Compare the compiled form of an estimator with it; bit by bit where the difference is 0."""
-    engine, check = compiled_and_check(fitted(estimator, rows, y), rows)
-    verdict = check.judge(engine, difference)
+    engine, equivalence = compiled_and_check(fitted(estimator, rows, y), rows)
+    verdict = equivalence.judge(engine, difference)
     assert verdict.difference <= difference
     assert verdict.exact or difference
 
@@ -244,8 +244,8 @@ def test_trees_follow_any_steps():
     check(make_pipeline(coded, ensemble.RandomForestClassifier(8, random_state=0)), FRAME, THREE)
     categories = FRAME.astype({"word": "category", "other": "category"})
     boosting = ensemble.HistGradientBoostingRegressor(max_iter=9).fit(categories, Y)
-    engine, check = compiled_and_check(boosting, categories)
-    assert check.judge(engine, 0.0).exact
+    engine, equivalence = compiled_and_check(boosting, categories)
+    assert equivalence.judge(engine, 0.0).exact
 
 
 class OwnScaler(preprocessing.StandardScaler):
@@ -287,20 +287,22 @@ def test_a_category_that_the_encoder_refuses_is_refused():
     """The compiled form has no answer where scikit-learn has none."""
     for encoder in (preprocessing.OneHotEncoder(), preprocessing.OrdinalEncoder()):
         model = fitted(make_pipeline(encoder, linear_model.Ridge()), FRAME[["other"]], Y)
-        engine, check = compiled_and_check(model, FRAME[["other"]])
+        engine, equivalence = compiled_and_check(model, FRAME[["other"]])
         unknown: ArrayColumns = [np.array(["eel"], dtype=object)]
         with pytest.raises(ValueError, match="refuses"):
-            check.ask(engine, unknown)
+            equivalence.ask(engine, unknown)
         numbers = fitted(make_pipeline(encoder, linear_model.Ridge()), X[:, [1]], Y)
-        engine, check = compiled_and_check(numbers, X[:, [1]])
+        engine, equivalence = compiled_and_check(numbers, X[:, [1]])
         with pytest.raises(ValueError, match="refuses"):
-            check.ask(engine, [np.array([0.5])])
+            equivalence.ask(engine, [np.array([0.5])])
 
 
 def test_a_request_is_left_as_it_was():
     """Several outputs, or a batch, are made of the same array."""
-    engine, check = compiled_and_check(fitted(make_pipeline(preprocessing.StandardScaler(), CLASSIFIERS[0]), X, TWO), X)
-    columns = as_request(check.training, check.contract)
+    engine, equivalence = compiled_and_check(
+        fitted(make_pipeline(preprocessing.StandardScaler(), CLASSIFIERS[0]), X, TWO), X
+    )
+    columns = as_request(equivalence.training, equivalence.contract)
     before = np.array(columns)
     engine(columns, ["predict", "predict_proba"])
     assert same_bits(columns, before)
@@ -308,9 +310,9 @@ def test_a_request_is_left_as_it_was():
 
 def test_only_what_is_asked_for_is_answered():
     """In the order of the request."""
-    engine, check = compiled_and_check(fitted(CLASSIFIERS[0], X, TWO), X)
+    engine, equivalence = compiled_and_check(fitted(CLASSIFIERS[0], X, TWO), X)
     asked = ["decision_function", "predict"]
-    assert list(check.ask(engine, check.training, asked)) == asked
+    assert list(equivalence.ask(engine, equivalence.training, asked)) == asked
 
 
 def can_be_fitted(steps: list[Any]) -> bool:
@@ -349,20 +351,20 @@ def test_generated_pipelines_agree_on_generated_rows(
     parts = [(numbers, NUMBERS), (encoder, ["word", "other"])] if with_words else []
     pipeline = make_pipeline(make_column_transformer(*parts) if with_words else numbers, model)
     estimator = fitted(pipeline, rows, TWO if model in CLASSIFIERS else Y)
-    engine, check = compiled_and_check(estimator, rows)
+    engine, equivalence = compiled_and_check(estimator, rows)
     columns = list(zip(*cells, strict=True))
     table: ArrayColumns = [np.array(column, dtype=float) for column in columns[:4]]
     table += [np.array(column, dtype=object) for column in columns[4:]] if with_words else []
     try:
-        expected = check.ask(check.reference, table)
+        expected = equivalence.ask(equivalence.reference, table)
     except ValueError:
         with pytest.raises(ValueError, match=r"too large|refuses"):
-            check.ask(engine, table)
+            equivalence.ask(engine, table)
         return
-    given_answers = check.ask(engine, table)
+    given_answers = equivalence.ask(engine, table)
     for name, values in expected.items():
         assert given_answers[name].dtype == values.dtype
-        if is_number(name, values, check.contract):
-            np.testing.assert_allclose(given_answers[name], values, rtol=1e-9, atol=1e-9 * check.scales[name])
+        if is_number(name, values, equivalence.contract):
+            np.testing.assert_allclose(given_answers[name], values, rtol=1e-9, atol=1e-9 * equivalence.scales[name])
         else:
             assert given_answers[name].tolist() == values.tolist()
