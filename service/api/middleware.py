@@ -45,6 +45,8 @@ def with_access_log(
             if not context.route:
                 path = environ["PATH_INFO"]
                 context.route = path if has_route(path) else UNMATCHED
+            if status >= HTTPStatus.BAD_REQUEST and not context.problem_code:
+                context.problem_code = _code_of(status)  # an extension refused it, or a signal ended the process
             method = environ["REQUEST_METHOD"]
             # An exemplar in the histogram leads to the trace of a slow request.
             exemplar = {"trace_id": context.trace_id} if context.sampled else None
@@ -52,3 +54,10 @@ def with_access_log(
             log_request(context, method, status, seconds)
 
     return answer
+
+
+def _code_of(status: int) -> str:
+    try:
+        return HTTPStatus(status).name.lower()
+    except ValueError:
+        return "unknown_status"

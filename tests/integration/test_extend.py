@@ -1,6 +1,5 @@
 """docs/how-to/extend.md: its example runs, and what it says of middleware, hooks and routes is so."""
 
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ArtifactOf
+from tests.support.log import check_lines
 from tests.support.server import RunningServer
 from tests.support.waiting import wait_for
 from tools import ROOT
@@ -47,8 +47,8 @@ def test_what_middleware_refuses_is_logged_and_counted(server: RunningServer) ->
     answer = send(server.port, "GET", "/version", headers={"X-Request-ID": "refused-one"})
     assert (answer.status, answer.headers["x-request-id"]) == (401, "refused-one")
     wait_for(lambda: "refused-one" in server.output)
-    [line] = [line for line in map(json.loads, server.output.splitlines()) if line["request_id"] == "refused-one"]
-    assert (line["status"], line["route"]) == (401, "/version")
+    [line] = [line for line in check_lines(server.output) if line["request_id"] == "refused-one"]
+    assert (line["status"], line["route"], line["code"]) == (401, "/version", "unauthorized")
 
 
 def test_routes_and_hooks_see_what_the_page_says(server: RunningServer) -> None:

@@ -46,6 +46,7 @@ NOT_RUN = {
     "jq ": "needs a log: tests/unit runs the questions of docs/reference/logs.md",
     "cosign ": "needs a published image: the workflow image verifies what it published",
     "git ": "changes a repository",
+    "API_KEY=": "starts a server: tests/integration/test_extend.py runs the same module",
 }
 SERVERS = re.compile(r"(?P<variables>(?:\w+=\S+ )*)(?P<command>make serve|\.venv/bin/python -m service)")
 # The commands that take longest; what one printed is good for all pages.
