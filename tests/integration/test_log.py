@@ -148,7 +148,7 @@ def test_a_model_that_says_what_it_is_asked_is_not_repeated(serve: Serve, tmp_pa
 
 # What is made to fail, and the path that then does.
 BUGS = {
-    "on the hot route": ("service.api.predict.parse_request", "/predict"),
+    "on the fast path": ("service.api.predict.parse_request", "/predict"),
     "behind Flask": ("service.api.operations._identity", "/version"),
     "before the application": ("service.server.worker.wsgi.create", "/version"),
 }
@@ -159,7 +159,7 @@ def test_a_bug_says_where_it_is_and_not_on_what(house_prices: Path, bug: str) ->
     """Whichever part of the service fails, the operator learns the class and the place, and finds the request."""
     part, path = BUGS[bug]
     code = (
-        "import sys, service.server\n"
+        "import sys, service.server.application\n"
         f"def fail(*_arguments): raise KeyError('{CANARY}')\n"
         f"{part} = fail\nservice.server.application.load_model.__globals__['replay_golden'] = lambda _model: 0\n"
         "from service.__main__ import main\nsys.argv[1:] = []\nsys.exit(main())"

@@ -33,7 +33,7 @@ N_SLOW = 50 * N_THREADS
 def quick_up_to(n_bytes: int) -> tuple[str, ...]:
     """Return the command of a server that answers predictions of so many bytes in the thread that polls."""
     code = f"service.server.application.quick_body_bytes = lambda _model: {n_bytes}; from service.__main__ import main"
-    return sys.executable, "-c", f"import sys, service.server; sys.argv[1:] = []; {code}; sys.exit(main())"
+    return sys.executable, "-c", f"import sys, service.server.application; sys.argv[1:] = []; {code}; sys.exit(main())"
 
 
 POST = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
