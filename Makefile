@@ -3,6 +3,8 @@ PYTHON ?= python3
 MODEL ?= training/models/house_prices.py
 ARTIFACT ?= artifact
 IMAGE ?= bakehouse
+# Which tests `make test` runs, and how; `make check` runs all of them, and measures what they cover.
+SELECTION ?= -m "not slow"
 CLUSTER ?= tests/e2e/cluster
 SCENARIOS ?= tests/e2e
 # The model version. The default is the commit.
@@ -48,8 +50,8 @@ image: ## Build the image IMAGE:TAG: train and bake MODEL; TAG is the model vers
 		$$(docker run --rm $(IMAGE)-train:$(TAG) inspect artifact --labels | sed 's/^/--label /') .
 	@echo "Built $(IMAGE):$(TAG)"
 
-test: install .venv-checkov/installed ## Run the tests that need no container engine and no cluster, with coverage
-	$(BIN)/pytest --numprocesses 2 --dist worksteal --cov --cov-report=term-missing
+test: install ## Run the tests that need no engine and no cluster; make check runs the slow ones too
+	$(BIN)/pytest --numprocesses 2 --dist worksteal $(SELECTION)
 
 test-image: install ## Test the image and the setup on one server; needs a container engine and 4 minutes
 	$(BIN)/pytest tests/image --capture=no --durations=10
@@ -75,7 +77,8 @@ lint: install ## Check format, style, spelling, imports and workflows
 types: install ## Check types
 	$(BIN)/mypy
 
-check: lint types test ## Run the same checks as CI
+check: lint types .venv-checkov/installed ## Run the same checks as CI
+	$(MAKE) test SELECTION="--cov --cov-report=term-missing"
 
 lock: install ## Update the lock files to the newest versions that pyproject.toml allows
 	$(COMPILE) --upgrade pyproject.toml $(addprefix --extra ,frames training engines converters tracing dev) -o requirements/dev.txt

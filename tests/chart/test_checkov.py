@@ -8,6 +8,8 @@ import pytest
 from tests.chart.conftest import SETUPS, rendered_setup
 from tests.support.checkov import Finding, Report, findings, read_waivers, scan, unsettled
 
+pytestmark = pytest.mark.slow
+
 POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "toy"}}
 CONTAINER = {"name": "toy", "image": "toy"}
 SECURED = {"hostNetwork": False, "containers": [{**CONTAINER, "securityContext": {"privileged": False}}]}

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 from service.artifact.reader import verify
 from tests.support.holding import VARIABLE, held_requests
 from tests.support.server import RunningServer
@@ -139,6 +141,7 @@ def scraping(port: int) -> Iterator[list[Answer]]:
         scraper.join()
 
 
+@pytest.mark.slow
 def test_requests_in_a_killed_process_are_no_longer_in_flight(serve: Serve, held: Path, tmp_path: Path) -> None:
     """The gauge forgets what died with its process, also when another process takes its place."""
     server = serve(held, WEB_CONCURRENCY="2", **{VARIABLE: str(tmp_path / "hold")})
@@ -152,6 +155,7 @@ def test_requests_in_a_killed_process_are_no_longer_in_flight(serve: Serve, held
         assert samples(server)["bakehouse_http_requests_in_flight"] == 0
 
 
+@pytest.mark.slow
 def test_what_waits_in_several_processes_adds_up(serve: Serve, held: Path, tmp_path: Path) -> None:
     """Threads, queues and connections of all of them, whichever one is scraped; of a dead process nothing is left."""
     server = serve(held, WEB_CONCURRENCY="2", BAKEHOUSE_THREADS="1", **{VARIABLE: str(tmp_path / "hold")})

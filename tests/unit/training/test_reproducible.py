@@ -11,6 +11,8 @@ from service.artifact.manifest import read_manifest
 from tests.conftest import MODELS, ROOT
 from tests.support.baking import contents
 
+pytestmark = pytest.mark.slow
+
 CODE = """
 import sys
 from training.__main__ import main
