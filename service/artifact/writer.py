@@ -13,7 +13,7 @@ from service.artifact.manifest import FORMAT, MANIFEST, MODEL, ArtifactError, ca
 def write(
     directory: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes], accept: Callable[[Path], None]
 ) -> str:
-    """Write an artifact; whoever looks at the directory finds the old one or the new one, never a part.
+    """Write an artifact. A reader of the directory finds the old one or the new one, never a part.
 
     Args:
         directory: The destination; an artifact that stands there is replaced.

@@ -34,7 +34,7 @@ def drain(pid: int, seconds: float) -> None:
         seconds: How long the drain takes.
 
     Raises:
-        DrainError: If there is no such process, or it belongs to somebody else.
+        DrainError: If there is no such process, or it belongs to another user.
     """
     try:
         os.kill(pid, signal.SIGTERM)

@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 TIMEOUT_SECONDS = 4  # three tries and the pauses between them stay below 15 s, connecting and reading apart
 TRIES = 3
 PAUSE_SECONDS = 1
-TELL_SECONDS = 1.0  # what a release is told is not worth more of the time of an upgrade
+NOTIFY_SECONDS = 1.0  # an upgrade must not wait longer to report its result
 PORTS = {"http": 80, "https": 443}
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not listened on
 JSON_HEADERS = {"Content-Type": "application/json"}
@@ -123,7 +123,7 @@ def request_patiently(url: str, again: Sequence[int] = (), **options: Any) -> An
     return request(url, **options)
 
 
-def tell(url: str, document: Any) -> None:
+def notify(url: str, document: Any) -> None:
     """Send JSON, and do not wait long for it to arrive; whether it does, or is wanted there, makes no difference."""
 
     def send() -> None:
@@ -132,7 +132,7 @@ def tell(url: str, document: Any) -> None:
 
     sending = Thread(target=send, daemon=True)  # because looking up a name has no timeout
     sending.start()
-    sending.join(TELL_SECONDS)
+    sending.join(NOTIFY_SECONDS)
 
 
 def address_of(url: SplitResult, connect_to: str | None = None) -> tuple[str, int]:

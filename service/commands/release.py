@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from service.artifact.manifest import ArtifactError
-from service.commands.http_client import ClientError, tell
+from service.commands.http_client import ClientError, notify
 
 
 class ReleaseError(Exception):
@@ -17,7 +17,7 @@ def reporting_to(check: str, health_url: str | None) -> Iterator[None]:
 
     def tell_result(result: str) -> None:
         if health_url:
-            tell(f"{health_url}/checks", {"check": check, "result": result})
+            notify(f"{health_url}/checks", {"check": check, "result": result})
 
     try:
         yield

@@ -83,7 +83,7 @@ class Batcher:
 
 
 def _count_nothing(_n_requests: int, _n_rows: int, _waited_seconds: Sequence[float]) -> None:
-    """Until somebody wants to know."""
+    """Count nothing, until count_batches sets a counter."""
 
 
 def _batch_of(queue: deque[PendingRequest]) -> list[PendingRequest]:

@@ -102,7 +102,7 @@ class LogQueue:
 
 
 def chunks(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the lines, joined up to the size that a pipe takes whole whoever else writes to it (POSIX: PIPE_BUF)."""
+    """Yield the lines, joined up to PIPE_BUF bytes: a pipe never mixes those with writes of other processes (POSIX)."""
     chunk = b""
     for line in lines:
         if chunk and len(chunk) + len(line) > select.PIPE_BUF:

@@ -44,7 +44,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")  # what can stand in a he
 TRACEPARENT = re.compile(
     r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?", re.ASCII
 )
-SAMPLED = 1  # the flag of a trace that somebody records
+SAMPLED = 1  # the flag of a trace that is recorded
 # A line is one write, and writes of several processes to one pipe do not mix up to 4096 bytes, see pipe(7).
 MAX_MESSAGE_CHARACTERS = 1000
 MAX_PLACES = 20

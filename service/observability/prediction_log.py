@@ -37,7 +37,7 @@ from service.settings import Settings, SettingsError
 TO_STANDARD_OUTPUT = "-"
 ALL_FEATURES = "*"
 FILE_MODE = 0o640  # inputs may be secrets
-# So many bytes are written to a pipe together, whoever else writes to it (POSIX). Longer requests become several lines,
+# A pipe never mixes so many bytes with the writes of other processes (POSIX). Longer requests become several lines,
 # which collectors of logs like better, too.
 LINE_BYTES = select.PIPE_BUF
 FULL_PIPE = 0.25  # of a pipe; the rest is for the lines of requests, whose queue is much shorter than this one
@@ -171,7 +171,7 @@ class PredictionLog:
         return self._closing.is_set() and time.monotonic() > self._end
 
     def _wait(self) -> None:
-        """Wait a little for whoever reads.
+        """Wait a little for the reader.
 
         Raises:
             TimeoutError: If the server ends.
@@ -327,7 +327,7 @@ def _ends_within_a_line(path: str, fd: int) -> bool:
 
 
 def _has_room(fd: int) -> bool:
-    """Return whether somebody reads a pipe, so that it is not about to be full; what is no pipe always has room.
+    """Return whether a pipe has a reader and room; any other file always has room.
 
     So has one whose reader is gone: only writing tells.
     """

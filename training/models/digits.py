@@ -1,4 +1,4 @@
-"""The digit that somebody wrote, from the 8 by 8 pixels of its image."""
+"""The digit that a person wrote, from the 8 by 8 pixels of its image."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -10,7 +10,7 @@ import pytest
 
 from service.commands import http_client
 from service.commands.healthcheck import healthcheck
-from service.commands.http_client import ClientError, address_of, base_url, request, request_patiently, tell, trusting
+from service.commands.http_client import ClientError, address_of, base_url, notify, request, request_patiently, trusting
 from service.settings import Settings
 from tests.support.canned import canned
 from tests.support.certificates import Authority
@@ -189,7 +189,7 @@ def test_what_is_told_arrives_as_json() -> None:
     """And once, whatever the answer is; an older server has no such path."""
     with canned({"/checks": (204, {}, b"")}) as server:
         for path in ("checks", "older"):
-            tell(f"http://127.0.0.1:{server.port}/{path}", {"check": "gate"})
+            notify(f"http://127.0.0.1:{server.port}/{path}", {"check": "gate"})
         assert [(method, path, body) for method, path, _, body in server.seen] == [
             ("POST", "/checks", b'{"check": "gate"}'),
             ("POST", "/older", b'{"check": "gate"}'),
@@ -198,10 +198,10 @@ def test_what_is_told_arrives_as_json() -> None:
 
 def test_nobody_waits_for_who_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither where nothing is, nor where something takes the connection and never answers."""
-    monkeypatch.setattr(http_client, "TELL_SECONDS", 0.1)
-    tell(f"http://127.0.0.1:{free_port()}/checks", {})
+    monkeypatch.setattr(http_client, "NOTIFY_SECONDS", 0.1)
+    notify(f"http://127.0.0.1:{free_port()}/checks", {})
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        tell(f"http://127.0.0.1:{silent.getsockname()[1]}/checks", {})
+        notify(f"http://127.0.0.1:{silent.getsockname()[1]}/checks", {})
         connection, _ = silent.accept()
         with connection:
             received = b""
