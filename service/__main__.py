@@ -21,7 +21,6 @@ from service.host.cpu import compute_threads, set_thread_budget
 from service.settings import Settings, SettingsError, settings_table
 
 LARGEST_PID = 2**31 - 1
-COMPUTING_COMMANDS = ("serve", "check")  # which load the model
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,9 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(command: str, settings: Settings, options: argparse.Namespace) -> int:
     """Run the function run(settings, options) of the command's module, which is imported now.
 
-    Modules of commands may import NumPy, which must find the thread budget, and which a drain need not wait for.
+    Modules of commands may import NumPy, which must find the thread budget, and which a drain need not wait for. serve
+    sets its budget itself, because extensions call it without this module.
     """
-    if command in COMPUTING_COMMANDS:
+    if command == "check":
         set_thread_budget(compute_threads(settings.compute_threads, settings.workers))
     return int(import_module(f"service.commands.{command}").run(settings, options))
 

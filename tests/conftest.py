@@ -12,6 +12,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from tests.support.server import RunningServer
+from tools import ROOT
 
 # The fixtures import what they use. The controller of pytest-xdist loads this file as well, before it starts the
 # workers, and scikit-learn and pandas take it seconds.
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from service.inference.model import Model
 
-ROOT = Path(__file__).parents[1]
 MODELS = ("house_prices", "breast_cancer", "digits", "penguins")
 
 ArtifactOf = Callable[[str], Path]

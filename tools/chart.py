@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from tools import ROOT
+from tools.markers import replaced
 
 CHART = ROOT / "helm/bakehouse"
 BEGIN, END = "<!-- values: written by make docs -->\n", "<!-- end of values -->"
@@ -99,11 +100,7 @@ def with_tables(readme: str, values: str) -> str:
     Raises:
         ValueError: If the README has no place for the tables.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the chart's README has no lines {BEGIN.strip()} and {END}")
-    return f"{before}{BEGIN}{values_tables(values)}\n{END}{after}"
+    return replaced(readme, BEGIN, END, f"{values_tables(values)}\n")
 
 
 def with_descriptions(schema: dict[str, Any], values: str) -> dict[str, Any]:

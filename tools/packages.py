@@ -6,6 +6,7 @@ from html import escape
 import grimp
 
 from tools import ROOT
+from tools.markers import replaced
 
 PAGE, PICTURE = ROOT / "docs/explanation/architecture.md", ROOT / "docs/pictures/packages.svg"
 BEGIN, END = "<!-- packages: written by make docs -->\n", "<!-- end of packages -->"
@@ -122,11 +123,7 @@ def with_block(text: str, graph: Imports) -> str:
     Raises:
         ValueError: If the page has no markers for the block.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{PAGE.name} has no lines {BEGIN.strip()} and {END}")
-    return f"{before}{BEGIN}{block(graph)}{END}{after}"
+    return replaced(text, BEGIN, END, block(graph))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from service.settings import settings_table
 from tools import ROOT
+from tools.markers import replaced
 
 PAGE = ROOT / "docs/reference/settings.md"
 BEGIN, END = "<!-- settings: written by make docs -->\n", "<!-- end of settings -->"
@@ -13,11 +14,7 @@ def with_table(text: str) -> str:
     Raises:
         ValueError: If the page has no markers for the table.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the page has no lines {BEGIN.strip()} and {END}")
-    return f"{before}{BEGIN}{settings_table()}\n{END}{after}"
+    return replaced(text, BEGIN, END, f"{settings_table()}\n")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def differences(live: Data, new: Data, unlisted: Mapping[str, Sequence[Any]] | N
         unlisted: The known values that the new contract does not list, by the name of their feature.
 
     Raises:
-        KeyError, TypeError, AttributeError, IndexError: If one of them is no contract.
+        KeyError, TypeError, AttributeError, IndexError: If one of them is not a contract.
     """
     return [*_of_features(live["features"], new["features"], unlisted or {}), *_of_outputs(live, new)]
 
@@ -26,7 +26,7 @@ def differences(live: Data, new: Data, unlisted: Mapping[str, Sequence[Any]] | N
 def _of_features(live: Sequence[Data], new: Sequence[Data], unlisted: Mapping[str, Sequence[Any]]) -> Iterator[str]:
     before, after = ({feature["name"]: feature for feature in features} for features in (live, new))
     yield from (f"feature {_shown(name)} is missing" for name in before if name not in after)
-    # A feature more is no option: every row has a cell for each of them.
+    # Clients cannot leave out a new feature: every row has a cell for each of them.
     yield from (f"feature {_shown(name)} is new" for name in after if name not in before)
     shared = [name for name in before if name in after]
     if shared != [name for name in after if name in before]:

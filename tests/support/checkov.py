@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tools import ROOT
+
 # Its own environment, which make test builds.
 CHECKOV = ROOT / ".venv-checkov/bin/checkov"
 WAIVERS = ROOT / "tests/chart/waivers.yaml"

@@ -10,12 +10,11 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tests.support.waiting import wait_until
+from tools import ROOT
 
-ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm/bakehouse"
 CLIENTS = (ROOT / "tests/e2e/clients.py").read_text()
 MINUTE = 60

@@ -2,12 +2,13 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs/reference/log.schema.json").read_text())
+from tools import ROOT
+
+SCHEMA = json.loads((ROOT / "docs/reference/log.schema.json").read_text())
 VALIDATOR = Draft202012Validator(SCHEMA)
 
 

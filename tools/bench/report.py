@@ -17,6 +17,7 @@ from tools.bench.measure import (
     WORKER_COUNTS,
 )
 from tools.bench.models import DESCRIPTIONS, JSON, LINEAR, LOGISTIC, NPY
+from tools.markers import replaced
 
 BEGIN, END = "<!-- numbers: written by make bench -->\n", "<!-- end of numbers -->"
 SINGLE_TARGET = 1.3
@@ -283,6 +284,4 @@ def block(results: Results) -> str:
 
 def with_numbers(page: str, results: Results) -> str:
     """Return the page's text with its numbers as they should be."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{block(results)}{END}{after}"
+    return replaced(page, BEGIN, END, block(results))
